@@ -1,0 +1,293 @@
+"""The shop's three stages as data, each built from the one before.
+
+`sync` is written out; `async` and `mesh` say only what their step changes. A stage is never edited
+in place: to teach something else, derive another stage with `dataclasses.replace`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stages.model import (
+    Channel,
+    Cluster,
+    Completion,
+    Delivery,
+    Gap,
+    Kind,
+    Operation,
+    Service,
+    SharedPart,
+    Stage,
+    System,
+    Transport,
+    Variant,
+)
+
+CALL_TIMEOUT_MS = 300
+"""One attempt at a leaf service. Two attempts and their backoff stay under 1 s, so that every reaction to a
+fault is over within the 2 s that the verdict leaves out at a window's start (tau)."""
+
+BROWSE_TIMEOUT_MS = 250
+"""One attempt plus the fallback stays within browse's SLO; two attempts without a breaker do not."""
+
+CHAIN_TIMEOUT_MS = 1500
+"""The storefront's wait for a service that itself calls others: above the longest failing chain of those
+(two attempts and backoff), so that a slow leaf is reported by its caller and not mistaken for the caller's death."""
+
+OPERATIONS = (
+    Operation(
+        name="browse",
+        summary="list the catalogue with prices and availability",
+        entry="storefront",
+        latency_slo_ms=500,
+        weight=2,
+    ),
+    Operation(
+        name="register",
+        summary="open an account; a welcome mail follows",
+        entry="storefront",
+        latency_slo_ms=1000,
+        weight=2,
+        completions=(Completion(name="user-visible-in-analytics", at="analytics", within_ms=5000),),
+    ),
+    Operation(
+        name="place-order",
+        summary="reserve stock, take the money, ship, confirm",
+        entry="storefront",
+        latency_slo_ms=1000,
+        weight=3,
+        completions=(
+            Completion(name="order-completed", at="orders", within_ms=5000),
+            Completion(name="email-sent", at="email", within_ms=5000),
+        ),
+    ),
+    Operation(
+        name="track-order",
+        summary="read the state of an order",
+        entry="storefront",
+        latency_slo_ms=500,
+        weight=2,
+    ),
+    Operation(
+        name="cancel-order",
+        summary="undo a confirmed order: shipment, money, stock",
+        entry="storefront",
+        latency_slo_ms=1000,
+        weight=2,
+    ),
+    Operation(
+        name="insights",
+        summary="read the sales figures",
+        entry="storefront",
+        latency_slo_ms=500,
+        weight=2,
+    ),
+)
+"""An equal mix but for place-order, which has to supply the orders that cancel-order uses up."""
+
+SERVICES = (
+    Service(name="storefront", summary="the edge: hypermedia API for users", system="commerce", database=False),
+    Service(name="accounts", summary="registration", system="commerce"),
+    Service(name="orders", summary="orders and the saga that completes them", system="commerce"),
+    Service(name="inventory", summary="products, stock, reservations", system="fulfilment"),
+    Service(name="shipping", summary="shipments", system="fulfilment"),
+    Service(name="payments", summary="captures and refunds", system="payments"),
+    Service(name="email", summary="welcome and confirmation mails", system="engagement"),
+    Service(name="analytics", summary="sales figures", system="engagement"),
+    Service(name="cache", summary="read model: the last known catalogue, orders and users", system="engagement"),
+)
+
+
+def _systems(cluster: str | None, owners: dict[str, str]) -> tuple[System, ...]:
+    names = ("commerce", "fulfilment", "payments", "engagement")
+    return tuple(System(name=n, cluster=cluster or n, owner=owners.get(n)) for n in names)
+
+
+def _call(caller: str, callee: str, *operations: str, timeout_ms: int = CALL_TIMEOUT_MS, **more: object) -> Channel:
+    return replace(
+        Channel(caller=caller, callee=callee, operations=operations, timeout_ms=timeout_ms, attempts=2),
+        **more,  # type: ignore[arg-type]  # replace() checks the names at run time
+    )
+
+
+_EDGE = (
+    _call(
+        "storefront",
+        "inventory",
+        "browse",
+        timeout_ms=BROWSE_TIMEOUT_MS,
+        fallback="storefront-cache",
+    ),
+    _call("storefront", "cache", "browse", timeout_ms=150, attempts=1, essential=False),
+    _call("storefront", "accounts", "register", timeout_ms=CHAIN_TIMEOUT_MS, attempts=1),
+    _call(
+        "storefront",
+        "orders",
+        "place-order",
+        "track-order",
+        "cancel-order",
+        timeout_ms=CHAIN_TIMEOUT_MS,
+        attempts=1,
+    ),
+    _call("storefront", "analytics", "insights"),
+)
+
+SYNC = Stage(
+    name="sync",
+    title="Synchronous calls in one cluster",
+    previous=None,
+    change="everything is a call within the user's request",
+    reason="the simplest thing that works: one chain, one answer, and every dependency in everyone's blast radius",
+    operations=OPERATIONS,
+    services=SERVICES,
+    systems=_systems("shop", {}),
+    clusters=(Cluster(name="shop", network="10.0.0.0/16"),),
+    channels=(
+        *_EDGE,
+        _call("accounts", "email", "register", step=1),
+        _call("accounts", "analytics", "register", step=2),
+        _call("accounts", "cache", "register", step=3),
+        _call("orders", "inventory", "place-order", "cancel-order", step=1),
+        _call("orders", "payments", "place-order", "cancel-order", step=2),
+        _call("orders", "shipping", "place-order", "cancel-order", step=3),
+        _call("orders", "email", "place-order", step=4),
+        _call("orders", "analytics", "place-order", step=5),
+        _call("orders", "cache", "place-order", step=6),
+    ),
+    gaps=(
+        Gap(
+            name="lost-email",
+            effect="email-sent",
+            operation="place-order",
+            crash_of="orders",
+            reason="orders commits the confirmation, then calls email, analytics and cache: a dual write without an "
+            "outbox, so whoever is told last is never told when the process dies in between",
+        ),
+        Gap(
+            name="unannounced-user",
+            effect="user-visible-in-analytics",
+            operation="register",
+            crash_of="accounts",
+            reason="accounts commits the user, then calls email, analytics and cache: the same dual write",
+        ),
+    ),
+)
+
+
+def _message(caller: str, callee: str, kind: Kind, transport: Transport, *operations: str, step: int = 0) -> Channel:
+    return Channel(
+        caller=caller,
+        callee=callee,
+        kind=kind,
+        transport=transport,
+        delivery=Delivery.AT_LEAST_ONCE,
+        operations=operations,
+        breaker=False,
+        step=step,
+        via=("broker",),
+    )
+
+
+ASYNC = replace(
+    SYNC,
+    name="async",
+    title="Commands and events in the same cluster",
+    previous="sync",
+    change="orders and registrations are accepted at once; commands and events do the rest",
+    reason="accept now, complete later: a callee's failure delays the order instead of losing it",
+    channels=(
+        *_EDGE,
+        *(
+            _message("accounts", callee, Kind.EVENT, Transport.SNS, "register")
+            for callee in ("email", "analytics", "cache")
+        ),
+        _message("orders", "inventory", Kind.COMMAND, Transport.SQS, "place-order", "cancel-order", step=1),
+        _message("orders", "payments", Kind.COMMAND, Transport.SQS, "place-order", "cancel-order", step=1),
+        _message("orders", "shipping", Kind.COMMAND, Transport.SQS, "place-order", "cancel-order", step=2),
+        *(
+            _message("orders", callee, Kind.EVENT, Transport.SNS, "place-order", step=3)
+            for callee in ("email", "analytics", "cache")
+        ),
+    ),
+    shared=(SharedPart(name="broker", summary="queues and topics of the region"),),
+    gaps=(),
+)
+
+MESH = replace(
+    ASYNC,
+    name="mesh",
+    title="A cluster per system behind a service mesh",
+    previous="async",
+    change="every system moves to a cluster of its own, with an owner, discovery, identity and policy",
+    reason="the loss of a cluster leaves every other system's operations alone",
+    systems=_systems(
+        None,
+        {
+            "commerce": "team-storefront",
+            "fulfilment": "team-warehouse",
+            "payments": "team-money",
+            "engagement": "team-growth",
+        },
+    ),
+    clusters=tuple(
+        Cluster(name=name, network=f"10.{n}.0.0/16")
+        for n, name in enumerate(("commerce", "fulfilment", "payments", "engagement"), start=1)
+    ),
+    channels=tuple(
+        replace(c, via=(*c.via, "registry", "gateway"))
+        if c.kind is Kind.CALL and (c.caller, c.callee) in {("storefront", "inventory"), ("storefront", "analytics"), ("storefront", "cache")}
+        else c
+        for c in ASYNC.channels
+    ),
+    shared=(
+        *ASYNC.shared,
+        SharedPart(name="registry", summary="Cloud Map: who answers for which name"),
+        SharedPart(name="gateway", summary="east-west gateways between the clusters"),
+    ),
+)
+
+STAGES = {stage.name: stage for stage in (SYNC, ASYNC, MESH)}
+"""By name, in the order of the path."""
+
+VARIANTS = {
+    v.name: v
+    for v in (
+        Variant(
+            name="no-idempotency",
+            disables="idempotency",
+            summary="payments ignores the idempotency key: a retried capture takes the money twice",
+            exposed_by="orders-payments-latency",
+            breaks="no-order-applied-twice",
+        ),
+        Variant(
+            name="no-timeout",
+            disables="timeout",
+            summary="callers wait for ever: requests stuck on a hung payments fill up orders, and tracking fails too",
+            exposed_by="payments-paused",
+            breaks="payments-paused x track-order",
+        ),
+        Variant(
+            name="no-breaker",
+            disables="breaker",
+            summary="callers never stop calling a hung callee: every browse waits out its attempts before the fallback",
+            exposed_by="inventory-paused",
+            breaks="inventory-paused x browse",
+        ),
+        Variant(
+            name="no-fallback",
+            disables="fallback",
+            summary="the storefront has no stale answer: browsing fails with inventory",
+            exposed_by="inventory-killed",
+            breaks="inventory-killed x browse",
+        ),
+        Variant(
+            name="no-compensation",
+            disables="compensation",
+            summary="a failed order keeps what its earlier steps did: money taken and stock held for nothing",
+            exposed_by="email-killed",
+            breaks="money-conserved",
+        ),
+    )
+}
+"""By name. `stages verify --variant NAME` must end invalid for each of them."""
