@@ -1,0 +1,46 @@
+# Everything a user or CI does. `make verify` and `make test` set up by themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ARGS   ?=
+
+.PHONY: help setup verify test check bench experiments clean
+.DEFAULT_GOAL := help
+
+help: ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## create .venv and install the pinned packages
+
+# Only a changed dependency list installs again: a second `make verify` goes straight to work.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; say make PYTHON=...") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m compileall -q $(VENV)/lib stages workloads infra chaos loadtests suite || true
+	touch $@
+
+verify: setup ## deploy, load, break, judge; ARGS="--quick" for the short one
+	$(BIN)/stages verify $(ARGS)
+
+test: setup check ## the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## style, types, import directions, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m chaos.experiment --check
+
+bench: setup ## the figures of the README, as ratios within one run
+	$(BIN)/python -m tests.bench $(ARGS)
+
+experiments: setup ## write chaos/experiments/*.json again from the catalogue
+	$(BIN)/python -m chaos.experiment --write
+
+clean: ## remove the environment, caches and runs
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+"""`python -m suite` is `stages`."""
+
+from suite.cli import main
+
+main()

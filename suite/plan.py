@@ -1,0 +1,173 @@
+"""What a `stages verify` will do, decided before anything starts: a pure function from wishes to a plan.
+
+All problems of the wishes are found at once and raised together as BadInput.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stages.blast_radius import Prediction, predict
+from stages.catalogue import STAGES, VARIANTS
+from stages.deployment import Deployment
+from stages.model import Stage, Variant
+from suite.ports import BadInput, FaultPlan
+
+DEFAULT_RATE = 65.0
+"""Requests per second: the shuffled deck then deals at least 10/s to every operation, and a promise of
+'less than 5 % lost' is decided in about 6 s (facts: minimum requests, 63 at 10/s)."""
+
+RATE_LIMITS = (5.0, 1000.0)
+"""Below, no cell is decided before its cap; above, one generator core is no longer honest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the user typed."""
+
+    stages: tuple[str, ...] = ()
+    """Empty: all that can run."""
+    quick: bool = False
+    faults: tuple[str, ...] = ()
+    """Empty: all of the catalogue, or the quick ones."""
+    rate: float = DEFAULT_RATE
+    seed: int = 7
+    variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """How long each part of a run may take, seconds."""
+
+    warm_up_s: float = 4.0
+    """Mixed load before anything counts: connections open, caches filled."""
+    baseline_s: float = 20.0
+    tau_s: float = 2.0
+    """Left out after the fault bit: the longest reaction (timeouts x attempts, breaker) fits in it."""
+    min_s: float = 5.0
+    cap_s: float = 20.0
+    """A fault is held no longer than this after it was seen."""
+    recover_s: float = 20.0
+    """All operations must be good again this long after the undo."""
+    drain_s: float = 30.0
+    """Every accepted order must have ended this long after the load."""
+
+
+QUICK = Timings(baseline_s=10.0, warm_up_s=3.0, cap_s=15.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """One stage of the run."""
+
+    stage: Stage
+    faults: tuple[FaultPlan, ...]
+    predictions: Mapping[str, Mapping[str, Prediction]]
+    """By fault, then by operation."""
+
+    @property
+    def promised_cells(self) -> int:
+        """Cells predicted unaffected or degraded: the number of chances to accuse one wrongly."""
+        return sum(p.effect.name in ("UNAFFECTED", "DEGRADED") for row in self.predictions.values() for p in row.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A whole run."""
+
+    stages: tuple[StagePlan, ...]
+    timings: Timings
+    rate: float
+    seed: int
+    variant: Variant | None
+
+
+def make_plan(
+    wishes: Wishes,
+    *,
+    catalogue: Mapping[str, Sequence[FaultPlan]],
+    cannot: Mapping[str, Sequence[str]],
+    use: Deployment | None = None,
+) -> Plan:
+    """Turn wishes into a plan.
+
+    `catalogue` holds every fault of every stage; `cannot` says why a stage cannot be deployed here
+    (absent or empty: it can). Raise BadInput with all problems.
+    """
+    problems: list[str] = []
+    names = _stage_names(wishes, cannot, use, problems)
+    variant = _variant(wishes, problems)
+    low, high = RATE_LIMITS
+    if not low <= wishes.rate <= high:
+        problems.append(f"--rate {wishes.rate:g} is outside {low:g} to {high:g} requests per second")
+    if use is not None and use.variant != wishes.variant:
+        problems.append(
+            f"deployment {use.name!r} runs variant {use.variant or 'none'}, not {wishes.variant or 'none'}: "
+            "give the same --variant, or leave --use out to deploy one"
+        )
+    plans = tuple(_stage_plan(STAGES[n], catalogue.get(n, ()), wishes, variant) for n in names)
+    known = sorted({f.name for n in names for f in catalogue.get(n, ())})
+    problems += [
+        _unknown("fault", f, known, "stages list --faults") for f in wishes.faults if names and f not in known
+    ]
+    if problems:
+        raise BadInput(problems)
+    return Plan(
+        stages=plans,
+        timings=QUICK if wishes.quick else Timings(),
+        rate=wishes.rate,
+        seed=wishes.seed,
+        variant=variant,
+    )
+
+
+def _stage_names(
+    wishes: Wishes, cannot: Mapping[str, Sequence[str]], use: Deployment | None, problems: list[str]
+) -> list[str]:
+    if use is not None:
+        if wishes.stages not in ((), (use.stage,)):
+            problems.append(
+                f"deployment {use.name!r} runs stage {use.stage!r}, not {' '.join(wishes.stages)}: "
+                f"say 'stages verify {use.stage} --use {use.name}'"
+            )
+        return [use.stage] if use.stage in STAGES else []
+    for name in wishes.stages:
+        if name not in STAGES:
+            problems.append(_unknown("stage", name, list(STAGES), "stages list"))
+        else:
+            problems += [f"stage {name!r} cannot run here: {why}" for why in cannot.get(name, ())]
+    able = [n for n in STAGES if not cannot.get(n)]
+    if not wishes.stages and not able:
+        problems += [f"stage {name!r} cannot run here: {why}" for name in STAGES for why in cannot.get(name, ())]
+    asked = wishes.stages or tuple(able)
+    return [n for n in STAGES if n in asked]
+
+
+def _variant(wishes: Wishes, problems: list[str]) -> Variant | None:
+    if wishes.variant is None:
+        return None
+    if wishes.variant not in VARIANTS:
+        problems.append(_unknown("variant", wishes.variant, list(VARIANTS), "stages list --variants"))
+        return None
+    return VARIANTS[wishes.variant]
+
+
+def _stage_plan(stage: Stage, faults: Sequence[FaultPlan], wishes: Wishes, variant: Variant | None) -> StagePlan:
+    exposing = {variant.exposed_by} if variant else set()
+    if wishes.faults:
+        chosen = tuple(f for f in faults if f.name in wishes.faults)
+    elif wishes.quick:
+        chosen = tuple(f for f in faults if f.quick or f.name in exposing)
+    else:
+        chosen = tuple(faults)
+    return StagePlan(
+        stage=stage, faults=chosen, predictions={f.name: predict(stage, f.impact) for f in chosen}
+    )
+
+
+def _unknown(what: str, name: str, known: Sequence[str], see: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"unknown {what} {name!r}: {hint}'{see}' shows all {len(known)}"

@@ -1,0 +1,144 @@
+"""What the pipeline needs from the outside, as contracts; `suite.bootstrap` says who keeps them.
+
+    Target   deploys a stage and takes it away
+    Load     drives users' operations, open loop
+    Faults   injects a fault, holds it, undoes it
+    Clock    tells and passes time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stages.blast_radius import Impact
+from stages.deployment import Deployment
+from stages.history import Audit
+from stages.model import Stage, Variant
+
+
+class SuiteError(Exception):
+    """Something outside did not do its part; the message says what, where, with which values, what to do."""
+
+
+class BadInput(SuiteError):
+    """What the user asked for cannot be done. Nothing was started. Exit status 254."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultPlan:
+    """A fault of the catalogue as the pipeline sees it: a name, and what it takes from the graph."""
+
+    name: str
+    summary: str
+    impact: Impact
+    quick: bool
+    """Whether it belongs to the few that `--quick` runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What a deployment costs."""
+
+    processes: int
+    memory_mb: float
+    """Proportional set size of all its processes together, so that shared pages count once."""
+    cpu_s: float
+    """CPU time its living processes have used so far, seconds."""
+
+
+class Target(Protocol):
+    """Where stages run. Every method raises SuiteError when the target does not do as asked."""
+
+    def cannot(self, stage: Stage) -> list[str]:
+        """Why this target cannot deploy the stage here and now; empty when it can. Starts nothing."""
+
+    def up(
+        self,
+        stage: Stage,
+        *,
+        name: str,
+        run_id: str,
+        variant: Variant | None,
+        owner_pid: int | None,
+        progress: Callable[[str], None],
+    ) -> Deployment:
+        """Deploy, or bring a deployment of that name to this stage; return at the first good user request.
+
+        With `owner_pid` the target tears the deployment down by itself when that process dies.
+        On failure nothing of a new deployment is left.
+        """
+
+    def get(self, name: str) -> Deployment:
+        """The record of a running deployment; SuiteError names those there are."""
+
+    def names(self) -> list[str]:
+        """Names of all deployments, sorted."""
+
+    def down(self, name: str) -> None:
+        """Take a deployment away. Idempotent; afterwards no process, port, file or fault of it is left."""
+
+    def audits(self, deployment: Deployment) -> Iterable[Audit]:
+        """Every effect in every service's own database."""
+
+    def footprint(self, deployment: Deployment) -> Footprint:
+        """What it costs right now."""
+
+    def residue(self, deployment: Deployment) -> list[str]:
+        """After `down`: a sentence for each thing that is still there."""
+
+    def heal(self, name: str | None = None) -> tuple[list[str], list[str]]:
+        """Undo every fault (of one deployment, or of all): names healed, names that could not be."""
+
+
+class Load(Protocol):
+    """The load generator, a process of its own. Writes Invocation, Unsent, Usage, Stall records to its files."""
+
+    def start(
+        self, deployment: Deployment, *, rate: float, seed: int, mix: Mapping[str, int], directory: Path, stock: int
+    ) -> list[Path]:
+        """Discover the shop, put `stock` confirmed orders by, begin the mix; return the history files it writes."""
+
+    def phase(self, name: str) -> None:
+        """Mark that the run enters a phase."""
+
+    def stop(self) -> None:
+        """Send nothing more, wait for what is in flight, flush."""
+
+    def close(self) -> None:
+        """End every process of the generator, whatever state it is in. Idempotent."""
+
+
+class Faults(Protocol):
+    """The fault injector, a process of its own. Writes FaultEvent records to its history file."""
+
+    def begin(self, fault: str, deployment: Deployment, *, hold_s: float) -> None:
+        """Inject in the background and hold for at most `hold_s` seconds or until `release`."""
+
+    def release(self) -> None:
+        """Enough was seen: undo now."""
+
+    def finished(self) -> str | None:
+        """None while the fault is being handled; afterwards what went wrong, '' if nothing did."""
+
+    def history(self) -> Path:
+        """The file with its FaultEvent records."""
+
+    def close(self) -> None:
+        """Undo what is on and end the process. Idempotent."""
+
+
+class Clock(Protocol):
+    """CLOCK_MONOTONIC, or a fake."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
