@@ -1,0 +1,163 @@
+"""How is one service of the shop configured? The only place that knows the environment's names.
+
+A renderer writes `Settings(...).to_env()` into a process' environment, the service reads it back with
+`Settings.from_env(os.environ)`; the round trip is exact.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+SERVICES = (
+    "storefront",
+    "accounts",
+    "orders",
+    "inventory",
+    "shipping",
+    "payments",
+    "email",
+    "analytics",
+    "cache",
+)
+"""Names `python -m workloads.services` accepts."""
+
+DISABLED_WORDS = frozenset({"timeout", "breaker", "fallback", "idempotency", "compensation"})
+"""Guarantees that a deliberately broken shop can leave out."""
+
+
+class SettingsError(ValueError):
+    """The environment does not describe a service; the message lists every problem."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A service that this one calls."""
+
+    url: str
+    """Base URL such as 'http://127.0.0.1:43001': the wire's address, never the callee's own."""
+    timeout_ms: int | None = 300
+    """How long one attempt may take, milliseconds, > 0; None waits for ever."""
+    attempts: int = 2
+    """Attempts per call including the first, >= 1."""
+    breaker: bool = True
+    """Whether a callee that keeps failing is left alone for a while."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a service is told from outside."""
+
+    service: str
+    """One of SERVICES."""
+    stage: str = "sync"
+    run_id: str = "dev"
+    """Tag of the run this process belongs to; shown in logs and traces."""
+    listen: str = "127.0.0.1:4101"
+    """host:port to serve on."""
+    database_url: str | None = None
+    """SQLAlchemy URL; None only for a service that keeps nothing."""
+    peers: Mapping[str, Peer] = field(default_factory=dict)
+    """By name of the callee."""
+    disabled: frozenset[str] = frozenset()
+    """Guarantees left out on purpose, a subset of DISABLED_WORDS."""
+    traces: str = ""
+    """Where spans go: path of a JSON lines file, an OTLP/HTTP URL, or '' for nowhere."""
+    max_in_flight: int = 40
+    """Requests worked on at once, >= 1; further ones are refused."""
+    drain_s: float = 1.0
+    """How long to go on serving after SIGTERM, seconds, >= 0."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """`listen` as host and port."""
+        host, _, port = self.listen.rpartition(":")
+        return host, int(port)
+
+    def to_env(self) -> dict[str, str]:
+        """Environment variables that `from_env` reads back to an equal record."""
+        return {
+            "SHOP_SERVICE": self.service,
+            "SHOP_STAGE": self.stage,
+            "SHOP_RUN_ID": self.run_id,
+            "SHOP_LISTEN": self.listen,
+            "SHOP_DATABASE_URL": self.database_url or "",
+            "SHOP_PEERS": json.dumps({name: asdict(peer) for name, peer in self.peers.items()}, sort_keys=True),
+            "SHOP_DISABLED": ",".join(sorted(self.disabled)),
+            "SHOP_TRACES": self.traces,
+            "SHOP_MAX_IN_FLIGHT": str(self.max_in_flight),
+            "SHOP_DRAIN_S": repr(self.drain_s),
+        }
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read what `to_env` wrote; raise SettingsError with all problems at once."""
+        found: list[str] = []
+        settings = cls(
+            service=env.get("SHOP_SERVICE", ""),
+            stage=env.get("SHOP_STAGE", "sync"),
+            run_id=env.get("SHOP_RUN_ID", "dev"),
+            listen=env.get("SHOP_LISTEN", "127.0.0.1:4101"),
+            database_url=env.get("SHOP_DATABASE_URL") or None,
+            peers=_peers(env.get("SHOP_PEERS") or "{}", found),
+            disabled=frozenset(word for word in env.get("SHOP_DISABLED", "").split(",") if word),
+            traces=env.get("SHOP_TRACES", ""),
+            max_in_flight=int(_number(env, "SHOP_MAX_IN_FLIGHT", 40, found)),
+            drain_s=_number(env, "SHOP_DRAIN_S", 1.0, found),
+        )
+        found += problems(settings)
+        if found:
+            raise SettingsError("; ".join(found))
+        return settings
+
+
+def problems(settings: Settings) -> list[str]:
+    """Everything that is wrong with a record, as sentences with the offending values; empty when it is sound."""
+    found = []
+    if settings.service not in SERVICES:
+        found.append(f"SHOP_SERVICE is {settings.service!r}, not one of {', '.join(SERVICES)}")
+    elif settings.service != "storefront" and not settings.database_url:
+        found.append(f"SHOP_DATABASE_URL is empty, but {settings.service} keeps records")
+    host, _, port = settings.listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        found.append(f"SHOP_LISTEN is {settings.listen!r}, not host:port")
+    if unknown := settings.disabled - DISABLED_WORDS:
+        found.append(f"SHOP_DISABLED names {sorted(unknown)}, known are {sorted(DISABLED_WORDS)}")
+    if settings.max_in_flight < 1:
+        found.append(f"SHOP_MAX_IN_FLIGHT is {settings.max_in_flight}, must be at least 1")
+    if not 0 <= settings.drain_s < float("inf"):
+        found.append(f"SHOP_DRAIN_S is {settings.drain_s}, must be a finite number of seconds, 0 or more")
+    for name, peer in settings.peers.items():
+        found += _peer_problems(name, peer)
+    return found
+
+
+def _peer_problems(name: str, peer: Peer) -> list[str]:
+    found = []
+    if name not in SERVICES:
+        found.append(f"SHOP_PEERS names {name!r}, which is no service")
+    if not peer.url.startswith("http://"):
+        found.append(f"SHOP_PEERS {name}: url is {peer.url!r}, must begin with http://")
+    if peer.timeout_ms is not None and peer.timeout_ms <= 0:
+        found.append(f"SHOP_PEERS {name}: timeout_ms is {peer.timeout_ms}, must be positive")
+    if peer.attempts < 1:
+        found.append(f"SHOP_PEERS {name}: attempts is {peer.attempts}, must be at least 1")
+    return found
+
+
+def _peers(text: str, found: list[str]) -> dict[str, Peer]:
+    try:
+        return {str(name): Peer(**fields) for name, fields in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        found.append(f"SHOP_PEERS is not a JSON object of peers ({error})")
+        return {}
+
+
+def _number(env: Mapping[str, str], name: str, default: float, found: list[str]) -> float:
+    text = env.get(name) or str(default)
+    try:
+        return float(text)
+    except ValueError:
+        found.append(f"{name} is {text!r}, not a number")
+        return default
