@@ -78,7 +78,7 @@ def e_conc(blocks: Iterable[Block]) -> float:
     """
     logs = [0.0] * len(_PSIS)
     for block in blocks:
-        if 0 < block.bad + block.pool_bad and block.pool_n > 0 and block.n > 0:
+        if block.bad + block.pool_bad > 0 and block.pool_n > 0 and block.n > 0:
             for i, gain in enumerate(_block(block.n, block.bad, block.pool_n, block.pool_bad)):
                 logs[i] += gain
     return _exp(_log_sum(logs) - log(len(_PSIS)))
@@ -95,9 +95,9 @@ def _block(n: int, bad: int, pool_n: int, pool_bad: int) -> tuple[float, ...]:
     )
 
 
-def leaked(base: float, conc: float, cells: int) -> bool:
+def leaked(base: float, conc: float, cells: int, refuted: float = REFUTED) -> bool:
     """Whether both kinds of evidence together show a leak, among `cells` promised cells (Bonferroni)."""
-    return (base + conc) / 2 >= REFUTED * max(1, cells) and min(base, conc) >= REFUTED
+    return (base + conc) / 2 >= refuted * max(1, cells) and min(base, conc) >= refuted
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,83 @@
+"""When was the shop well again after a fault was undone?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from stages.check.counting import MS_NS, SECOND_NS, Censor, Outstanding, bad_in
+from stages.history import Invocation, Stall
+from stages.model import Stage
+
+GOOD_SPAN_S = 2.0
+"""This long every operation must be good before the shop counts as recovered."""
+
+FEWEST_REQUESTS = 3
+"""Per operation, from the start of the good span on; where they come slowly, the answer comes later."""
+
+BAD_SHARE_MAX = 0.1
+"""Of an operation's requests in the span: the occasional slow answer is not the fault's."""
+
+_STEP_NS = 100 * MS_NS
+
+
+def recovery(
+    stage: Stage,
+    invocations: Iterable[Invocation],
+    undone_ns: int,
+    now_ns: int,
+    stalls: Iterable[Stall],
+    *,
+    outstanding: Sequence[Outstanding] = (),
+    operations: Iterable[str] | None = None,
+) -> int | None:
+    """Start of the first span after `undone_ns` in which every operation is good again, or None: not yet.
+
+    Bad is meant strictly: an answer from a fallback is not yet good. `operations` limits it to those that are under
+    load (default: all of the stage); an operation without requests is not shown to be good.
+    Only requests whose SLO is over by `now_ns` count. A request that hangs is bad: pass those `outstanding`, or
+    it is taken for bad only once its client gave up.
+    """
+    names = list(operations) if operations is not None else [o.name for o in stage.operations]
+    seen = _seen(stage, names, invocations, outstanding, Censor(stalls), undone_ns, now_ns)
+    span_ns = round(GOOD_SPAN_S * SECOND_NS)
+    start_ns = undone_ns
+    while start_ns + span_ns <= now_ns:
+        if all(_good(seen[name], start_ns, start_ns + span_ns) for name in names):
+            return start_ns
+        start_ns += _STEP_NS
+    return None
+
+
+def _seen(
+    stage: Stage,
+    names: Sequence[str],
+    invocations: Iterable[Invocation],
+    outstanding: Iterable[Outstanding],
+    censor: Censor,
+    undone_ns: int,
+    now_ns: int,
+) -> dict[str, list[tuple[int, bool]]]:
+    """(intended start, bad) of every request that counts, by operation, in order of time."""
+    slo_ms = {name: stage.operation(name).latency_slo_ms for name in names}
+    seen: dict[str, list[tuple[int, bool]]] = {name: [] for name in names}
+
+    def put(operation: str, intended_ns: int, bad: bool) -> None:
+        counts = operation in seen and undone_ns <= intended_ns <= now_ns - slo_ms[operation] * MS_NS
+        if counts and not censor.hides(intended_ns, slo_ms[operation]):
+            seen[operation].append((intended_ns, bad))
+
+    for invocation in invocations:
+        if invocation.operation in slo_ms:
+            put(invocation.operation, invocation.intended_ns, bad_in(invocation, slo_ms[invocation.operation])[0])
+    for waiting in outstanding:
+        put(waiting.operation, waiting.intended_ns, True)
+    return {name: sorted(requests) for name, requests in seen.items()}
+
+
+def _good(requests: Sequence[tuple[int, bool]], start_ns: int, end_ns: int) -> bool:
+    """Good in the span, and in the first few requests after its start if the span holds fewer."""
+    after = [r for r in requests if r[0] >= start_ns]
+    in_span = [r for r in after if r[0] < end_ns]
+    sample = in_span if len(in_span) >= FEWEST_REQUESTS else after[:FEWEST_REQUESTS]
+    bad = sum(is_bad for _, is_bad in sample)
+    return len(sample) >= FEWEST_REQUESTS and bad <= BAD_SHARE_MAX * len(sample)
