@@ -1,0 +1,149 @@
+"""Which faults does a stage get? Derived from its graph, so that a new stage brings its own.
+
+Three sources: every service but a few is killed, every cluster is lost, and a table of chosen faults is
+kept where the stage has their target (a stage that sends messages instead of calling has no wire to cut).
+Names are '<target>-<what>'; a name means the same fault at every stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from chaos.decidable import wired
+from chaos.faults import (
+    Bandwidth,
+    Blackhole,
+    ClusterOutage,
+    CpuStarve,
+    DatabaseLocked,
+    DatabaseSlow,
+    Fault,
+    Kill,
+    Latency,
+    Pause,
+    Refuse,
+    Reset,
+)
+from stages.model import Stage
+
+NOT_KILLED = {
+    "storefront": "it is the edge: every operation fails, which the loss of its cluster shows as well",
+    "shipping": "orders-shipping-blackhole silences it in the harder way",
+}
+"""Services that no fault of the catalogue kills, and why: a row that teaches nothing costs half a minute."""
+
+QUICK = (
+    "payments-killed",
+    "inventory-killed",
+    "email-killed",
+    "orders-payments-latency",
+    "storefront-inventory-blackhole",
+)
+"""In order of how much they show; a quick run takes the first QUICK_COUNT that its stage has."""
+
+QUICK_COUNT = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedFault:
+    """A fault of the catalogue."""
+
+    name: str
+    """'<target>-<what>', unique; also the name of its experiment file."""
+    summary: str
+    """One line: what is done, and what it is meant to show."""
+    fault: Fault
+    quick: bool
+    """Whether `stages verify --quick` injects it."""
+
+
+_CHOSEN: tuple[tuple[str, Fault, str], ...] = (
+    ("payments-paused", Pause(service="payments"), "payments hangs: only timeouts tell its callers"),
+    ("inventory-paused", Pause(service="inventory"), "inventory hangs: without a breaker every browse waits it out"),
+    (
+        "email-cpu-starved",
+        CpuStarve(service="email", share=0.02, period_ms=1000),
+        "email runs for 20 ms of each second: it answers a few, too late for most",
+    ),
+    (
+        "orders-payments-latency",
+        # One way stays below the timeout of 300 ms, so that the first attempt is applied; the round trip
+        # does not, so that its answer is lost and a second attempt is made.
+        Latency(wire="orders-payments", delay_ms=220),
+        "payments applies the capture but its answer comes too late: the retry must not charge twice",
+    ),
+    (
+        "storefront-inventory-blackhole",
+        Blackhole(wire="storefront-inventory"),
+        "the storefront hears nothing from inventory, orders does",
+    ),
+    ("orders-email-reset", Reset(wire="orders-email"), "every connection from orders to email breaks"),
+    ("accounts-email-refused", Refuse(wire="accounts-email"), "accounts cannot connect to email, orders can"),
+    (
+        "storefront-inventory-bandwidth",
+        # The catalogue of about 5,000 bytes then takes 5 s, twenty times the storefront's timeout.
+        Bandwidth(wire="storefront-inventory", bytes_per_s=1000),
+        "the catalogue trickles in too slowly for the storefront's timeout",
+    ),
+    (
+        "orders-shipping-blackhole",
+        Blackhole(wire="orders-shipping"),
+        "orders hears nothing from shipping: stock and money of the order must be given back",
+    ),
+    (
+        "storefront-analytics-latency",
+        Latency(wire="storefront-analytics", delay_ms=10, jitter_ms=4, seed=1),
+        "20 ms of distance to analytics: far within every limit, nothing may change",
+    ),
+    (
+        "payments-database-locked",
+        DatabaseLocked(database="payments"),
+        "payments lives but cannot write: it has to say so quickly",
+    ),
+    (
+        "inventory-database-slow",
+        # A tenth of the time, and never longer than half of the service's patience with its database.
+        DatabaseSlow(database="inventory", hold_ms=60, every_ms=600),
+        "inventory's database stalls for 60 ms now and then: within its patience, nothing may change",
+    ),
+)
+"""Name, fault, summary: what the derived faults do not show."""
+
+
+def faults_of(stage: Stage) -> tuple[NamedFault, ...]:
+    """Every fault that makes sense on this stage, in the order in which the matrix shows them."""
+    found = [*_killed(stage), *_chosen(stage), *_lost(stage)]
+    names = {name for name, _, _ in found}
+    quick = [name for name in QUICK if name in names][:QUICK_COUNT]
+    return tuple(
+        NamedFault(name=name, summary=summary, fault=fault, quick=name in quick) for name, fault, summary in found
+    )
+
+
+def fault_named(stage: Stage, name: str) -> NamedFault:
+    """Look a fault up; raise KeyError with a sentence that names what there is."""
+    known = {named.name: named for named in faults_of(stage)}
+    if name not in known:
+        raise KeyError(f"stage {stage.name!r} has no fault {name!r}; it has {', '.join(known)}")
+    return known[name]
+
+
+def _killed(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
+    for service in stage.services:
+        if service.name not in NOT_KILLED:
+            yield f"{service.name}-killed", Kill(service=service.name), f"{service.name} dies: {service.summary}"
+
+
+def _lost(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
+    for cluster in stage.clusters:
+        yield (
+            f"{cluster.name}-cluster-outage",
+            ClusterOutage(cluster=cluster.name),
+            f"everything in cluster {cluster.name} dies at once",
+        )
+
+
+def _chosen(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
+    there = {s.name for s in stage.services} | {c.name for c in wired(stage)}
+    return ((name, fault, summary) for name, fault, summary in _CHOSEN if fault.touches(stage) <= there)

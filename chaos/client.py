@@ -1,0 +1,125 @@
+"""The local cloud's API, as far as faults need it, over its unix socket."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from chaos.faults import Fault
+from chaos.lease import CloudError, LeaseState, Live, State
+from stages.deployment import FORMAT, Deployment, DeploymentError
+
+ASK_TIMEOUT_S = 10.0
+"""For everything that does not wait for a service to come up."""
+
+UNDO_TIMEOUT_S = 60.0
+"""The undo of a cluster's outage starts every service of it again and waits for them."""
+
+UNDO_PATIENCE_S = 6.0
+"""How long an undo tries to reach a local cloud that is just being restarted."""
+
+
+class LocalCloud:
+    """The port `chaos.lease.Cloud` on a local cloud; opens its connection with the first request. Close it."""
+
+    def __init__(self, control: str) -> None:
+        """`control` is the path of the socket."""
+        self._control = control
+        # verify=False: nothing is encrypted on a unix socket, and loading certificates costs 20 ms
+        transport = httpx.HTTPTransport(uds=control, verify=False)
+        self._http = httpx.Client(transport=transport, base_url="http://local-cloud", timeout=ASK_TIMEOUT_S)
+
+    def __enter__(self) -> LocalCloud:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; leases stay as they are."""
+        self._http.close()
+
+    def live(self, deployment: str) -> Live:
+        raw = self._ask("GET", f"/deployments/{deployment}")
+        return Live(
+            deployment=_deployment(raw.get("deployment")),
+            faults=tuple(state for f in raw.get("faults", ()) if (state := _state(f)).state is State.ON),
+        )
+
+    def put(self, deployment: str, lease: str, fault: Fault, ttl_s: float) -> LeaseState:
+        raw = self._ask("PUT", self._lease(deployment, lease), {"fault": fault.spec(), "ttl_s": ttl_s})
+        return _state(raw, lease)
+
+    def renew(self, deployment: str, lease: str, ttl_s: float) -> LeaseState:
+        try:
+            return _state(self._ask("POST", f"{self._lease(deployment, lease)}/renew", {"ttl_s": ttl_s}), lease)
+        except CloudError as error:
+            if error.status in {404, 409}:  # ended: say how, if that is still known
+                return self.look(deployment, lease)
+            raise
+
+    def look(self, deployment: str, lease: str) -> LeaseState:
+        try:
+            return _state(self._ask("GET", self._lease(deployment, lease)), lease)
+        except CloudError as error:
+            if error.status == 404:
+                return LeaseState(lease=lease, state=State.NONE)
+            raise
+
+    def end(self, deployment: str, lease: str) -> LeaseState:
+        deadline = time.monotonic() + UNDO_PATIENCE_S
+        while True:
+            try:
+                raw = self._ask("DELETE", self._lease(deployment, lease), timeout_s=UNDO_TIMEOUT_S)
+                return _state({"state": State.UNDONE, **raw}, lease)
+            except CloudError as error:
+                if error.status == 404:
+                    return LeaseState(lease=lease, state=State.NONE)
+                if error.status is not None or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)  # nobody listens: a local cloud that starts again adopts its faults
+
+    def _lease(self, deployment: str, lease: str) -> str:
+        return f"/deployments/{deployment}/faults/{lease}"
+
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = ASK_TIMEOUT_S
+    ) -> dict[str, Any]:
+        where = f"local cloud at {self._control}: {method} {path}"
+        try:
+            answer = self._http.request(method, path, json=body, timeout=timeout_s)
+            raw = answer.json() if answer.content else {}
+        except httpx.ConnectError as error:
+            raise CloudError(f"{where}: nobody answers ({error}); `stages status` tells why", definite=True) from error
+        except (httpx.HTTPError, ValueError) as error:
+            raise CloudError(f"{where}: {type(error).__name__}: {error}", definite=method == "GET") from error
+        if answer.is_error:
+            said = "; ".join([str(raw.get("error", "")), *map(str, raw.get("problems", ()))])
+            raise CloudError(
+                f"{where}: {answer.status_code} {said}", definite=answer.status_code < 500, status=answer.status_code
+            )
+        return dict(raw)
+
+
+def _state(raw: Mapping[str, Any], lease: str = "") -> LeaseState:
+    try:
+        return LeaseState(
+            lease=str(raw.get("lease", lease)),
+            state=State(raw["state"]),
+            fault=raw.get("fault") or {},
+            evidence=raw.get("evidence") or {},
+        )
+    except (KeyError, ValueError) as error:
+        raise CloudError(f"not the state of a lease: {raw!r}", definite=False) from error
+
+
+def _deployment(raw: Any) -> Deployment:
+    """The API's object is the record itself; one that leaves its format out means the current one."""
+    try:
+        return Deployment.from_json(json.dumps({"format": FORMAT, **raw}))
+    except (DeploymentError, TypeError) as error:
+        raise CloudError(f"the local cloud's deployment record is unreadable: {error}", definite=True) from error

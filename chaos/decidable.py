@@ -1,0 +1,115 @@
+"""Can the outcome of a fault be decided on this stage, or does it hang on chance?
+
+A delay far below every limit changes nothing, one far above is a failure; next to a timeout or an SLO the
+same fault breaks one request and spares the next, and no prediction is right. Such a fault is a problem of
+the catalogue, reported here with the two values that are too close. One rule, one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chaos.faults import Bandwidth, ClusterOutage, CpuStarve, DatabaseLocked, DatabaseSlow, Fault, Latency
+from stages.model import Channel, Kind, Stage
+
+FAR_BELOW = 0.5
+"""A delay of at most this share of a limit leaves the rest to the work itself and to a slow machine."""
+
+FAR_ABOVE = 1.4
+"""A delay of at least this multiple of a timeout misses it whatever the machine does."""
+
+BUSY_TIMEOUT_MS = 200
+"""How long a service waits for its database before it answers 503; the workloads promise no more."""
+
+BACKOFF_MS = 50
+"""Between two attempts of the shop's callers, about."""
+
+STARVED_SHARE = 0.05
+"""A service that may run less than this cannot keep up with the shop's load of some 20 requests a second."""
+
+
+def problems(fault: Fault, stage: Stage) -> list[str]:
+    """Every reason why this fault has no predictable outcome on this stage; [] for a good one."""
+    if unknown := list(_unknown_target(fault, stage)):
+        return unknown
+    return [f"{fault.kind} of {fault.target}: {finding}" for finding in _findings(fault, stage)]
+
+
+def _findings(fault: Fault, stage: Stage) -> Iterator[str]:
+    match fault:
+        case Latency(wire=wire, delay_ms=delay, jitter_ms=jitter):
+            yield from _near_a_limit(stage, stage.channel(wire), 2 * (delay - jitter), 2 * (delay + jitter))
+        case Bandwidth(wire=wire):
+            yield from _near_a_limit(stage, stage.channel(wire), fault.transfer_ms, fault.transfer_ms)
+        case CpuStarve():
+            yield from _not_starved_enough(fault, stage)
+        case DatabaseLocked(database=database):
+            yield from _slow_refusal(stage, database)
+        case DatabaseSlow():
+            yield from _neither_slow_nor_locked(fault, stage)
+        case ClusterOutage(cluster=cluster):
+            if not stage.services_in(cluster):
+                yield "nothing runs there, so nothing can be seen of its loss"
+
+
+def _unknown_target(fault: Fault, stage: Stage) -> Iterator[str]:
+    kind, _, name = fault.target.partition(" ")
+    known = {
+        "service": [s.name for s in stage.services],
+        "wire": [c.name for c in wired(stage)],
+        "database": [s.name for s in stage.services if s.database],
+        "cluster": [c.name for c in stage.clusters],
+    }[kind]
+    if name not in known:
+        yield f"{fault.kind}: stage {stage.name!r} has no {kind} {name!r}; it has {', '.join(known)}"
+
+
+def wired(stage: Stage) -> tuple[Channel, ...]:
+    """The channels that go over a wire of their own: calls. Messages go to the broker."""
+    return tuple(c for c in stage.channels if c.kind is Kind.CALL)
+
+
+def _near_a_limit(stage: Stage, channel: Channel, least_ms: int, most_ms: int) -> Iterator[str]:
+    timeout = channel.timeout_ms
+    if timeout is not None and least_ms >= FAR_ABOVE * timeout:
+        return  # it never answers in time, which is as clear as a cut
+    if timeout is not None and most_ms > FAR_BELOW * timeout:
+        yield f"adds {least_ms} to {most_ms} ms to {channel.name!r}, too close to its timeout_ms={timeout}"
+    for operation in map(stage.operation, channel.operations):
+        if most_ms > FAR_BELOW * operation.latency_slo_ms:
+            slo = f"its SLO of {operation.latency_slo_ms} ms"
+            yield f"adds up to {most_ms} ms to {operation.name!r}, too close to {slo}"
+
+
+def _not_starved_enough(fault: CpuStarve, stage: Stage) -> Iterator[str]:
+    if fault.share > STARVED_SHARE:
+        yield f"share={fault.share} may or may not suffice; below {STARVED_SHARE} it surely does not"
+    idle_ms = fault.period_ms * (1 - fault.share)
+    for channel in wired(stage):
+        if channel.callee == fault.service and channel.timeout_ms and idle_ms < FAR_ABOVE * channel.timeout_ms:
+            yield f"stands still for {idle_ms:.0f} ms, too close to timeout_ms={channel.timeout_ms} of {channel.name!r}"
+
+
+def _slow_refusal(stage: Stage, database: str) -> Iterator[str]:
+    """A locked database is refused only after the busy timeout: a fallback must still come in time."""
+    for channel in wired(stage):
+        if channel.callee != database or channel.fallback is None:
+            continue
+        waited = channel.attempts * min(BUSY_TIMEOUT_MS, channel.timeout_ms or BUSY_TIMEOUT_MS)
+        waited += (channel.attempts - 1) * BACKOFF_MS
+        for operation in map(stage.operation, channel.operations):
+            if waited > FAR_BELOW * operation.latency_slo_ms:
+                yield (
+                    f"{channel.name!r} waits {waited} ms before it falls back, too close to the SLO of "
+                    f"{operation.name!r}, {operation.latency_slo_ms} ms"
+                )
+
+
+def _neither_slow_nor_locked(fault: DatabaseSlow, stage: Stage) -> Iterator[str]:
+    if fault.hold_ms > FAR_BELOW * BUSY_TIMEOUT_MS:
+        yield f"hold_ms={fault.hold_ms} is too close to the busy timeout of {BUSY_TIMEOUT_MS} ms"
+    if fault.hold_ms > FAR_BELOW * fault.every_ms:
+        yield f"hold_ms={fault.hold_ms} leaves too little of every_ms={fault.every_ms} for the work"
+    for channel in wired(stage):
+        if channel.callee == fault.database:
+            yield from _near_a_limit(stage, channel, 0, fault.hold_ms)

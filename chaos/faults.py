@@ -1,0 +1,373 @@
+"""What can go wrong: one frozen record per fault, with its units and its undo.
+
+A record says what is done to which part of a running stage, never how: `spec` is the object that the
+local cloud understands, `impact` is what the model of the stage is told. Whether the outcome of a fault
+can be decided at all (a delay next to a timeout cannot) is asked of `chaos.decidable`; for how long a
+fault stays is a lease (`chaos.lease`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from stages.blast_radius import Impact
+from stages.model import Stage
+
+ANSWER_BYTES = {"storefront-inventory": 5000}
+"""Head and body of a channel's typical answer, bytes: the catalogue of 20 products is the shop's only large one."""
+
+ANSWER_BYTES_DEFAULT = 500
+"""Head and body of every other answer, bytes."""
+
+
+class FaultError(ValueError):
+    """The object is not a fault; `problems` holds every finding."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class _Fault:
+    """What every fault can say about itself."""
+
+    __slots__ = ()
+    kind: ClassVar[str]
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON object of the local cloud's API; `from_spec` reads it back."""
+        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]  # every subclass is a dataclass
+
+
+class _OnService(_Fault):
+    """Faults of one service's process."""
+
+    __slots__ = ()
+    service: str
+
+    @property
+    def target(self) -> str:
+        """What is broken, in words: 'service payments'."""
+        return f"service {self.service}"
+
+    def touches(self, stage: Stage) -> frozenset[str]:
+        """Names of the services or channels whose behaviour the fault changes at its source."""
+        return frozenset({self.service})
+
+
+class _OnWire(_Fault):
+    """Faults of the network path of one channel."""
+
+    __slots__ = ()
+    wire: str
+
+    @property
+    def target(self) -> str:
+        return f"wire {self.wire}"
+
+    def touches(self, stage: Stage) -> frozenset[str]:
+        return frozenset({self.wire})
+
+
+class _OnDatabase(_Fault):
+    """Faults of the database of one service, whose name it bears."""
+
+    __slots__ = ()
+    database: str
+
+    @property
+    def target(self) -> str:
+        return f"database {self.database}"
+
+    def touches(self, stage: Stage) -> frozenset[str]:
+        return frozenset({self.database})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill(_OnService):
+    """End a service's process at once (SIGKILL), in the middle of whatever it does.
+
+    Undo: it is started again from its unchanged description, and awaited until it is ready. What its
+    database had committed is kept; requests in flight were lost.
+    """
+
+    kind = "kill"
+    service: str
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: the service does not answer, and it died in mid-request."""
+        return Impact(down=frozenset({self.service}), crashed=frozenset({self.service}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause(_OnService):
+    """Freeze a service's process (SIGSTOP): connections are accepted by the kernel, nothing is answered.
+
+    Undo: SIGCONT; it resumes where it stood and finds requests whose callers are long gone.
+    """
+
+    kind = "pause"
+    service: str
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: the service does not answer."""
+        return Impact(down=frozenset({self.service}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuStarve(_OnService):
+    """Let a service run for only a share of each period (SIGSTOP and SIGCONT by turns).
+
+    Undo: SIGCONT, and no further stop.
+    """
+
+    kind = "cpu-starve"
+    service: str
+    share: float
+    """Part of a period in which it may run, in (0, 1)."""
+    period_ms: int
+    """Length of one turn, milliseconds, > 0."""
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: so starved that it does not keep up, the service does not answer in time."""
+        return Impact(down=frozenset({self.service}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency(_OnWire):
+    """Delay every byte on a wire, in both directions.
+
+    The delay of one direction is uniform in [delay_ms - jitter_ms, delay_ms + jitter_ms], drawn from `seed`.
+    Undo: the delay is lifted; bytes already held are delivered, none is dropped.
+    """
+
+    kind = "latency"
+    wire: str
+    delay_ms: int
+    """Mean delay of one direction, milliseconds, >= jitter_ms: a round trip takes twice as much longer."""
+    jitter_ms: int = 0
+    """Half-width of the range, milliseconds."""
+    seed: int = 0
+    """Of the jitter's random numbers."""
+
+    @property
+    def round_trip_ms(self) -> int:
+        """Mean delay that one exchange gains, milliseconds."""
+        return 2 * self.delay_ms
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: one exchange on the channel takes this much longer."""
+        return Impact(delay_ms={self.wire: self.round_trip_ms})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blackhole(_OnWire):
+    """Swallow every byte on a wire: connections open, nothing ever arrives, nothing is ever closed.
+
+    Undo: new connections pass; those caught in the hole are reset, for what they lost cannot be given back.
+    """
+
+    kind = "blackhole"
+    wire: str
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: the channel is cut."""
+        return Impact(cut=frozenset({self.wire}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reset(_OnWire):
+    """Reset every connection of a wire, old ones at once and new ones as soon as they speak.
+
+    Undo: connections pass again.
+    """
+
+    kind = "reset"
+    wire: str
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: the channel is cut."""
+        return Impact(cut=frozenset({self.wire}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse(_OnWire):
+    """Refuse every new connection on a wire and close the old ones, as if nobody listened.
+
+    Undo: it listens again at the same address.
+    """
+
+    kind = "refuse"
+    wire: str
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: the channel is cut."""
+        return Impact(cut=frozenset({self.wire}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bandwidth(_OnWire):
+    """Let only so many bytes a second through a wire, in each direction.
+
+    Undo: the limit is lifted; bytes already held are delivered, none is dropped.
+    """
+
+    kind = "bandwidth"
+    wire: str
+    bytes_per_s: int
+    """Of each direction, over all connections, > 0."""
+
+    @property
+    def transfer_ms(self) -> int:
+        """How long one typical answer of this channel takes on an otherwise idle wire, milliseconds."""
+        return ANSWER_BYTES.get(self.wire, ANSWER_BYTES_DEFAULT) * 1000 // self.bytes_per_s
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: one exchange on the channel takes as much longer as its answer needs."""
+        return Impact(delay_ms={self.wire: self.transfer_ms})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOutage(_Fault):
+    """Lose a cluster: every process in it ends at once (SIGKILL of its process group).
+
+    Undo: the cluster and its services are started again, and awaited until they are ready.
+    """
+
+    kind = "cluster-outage"
+    cluster: str
+
+    @property
+    def target(self) -> str:
+        """What is broken, in words."""
+        return f"cluster {self.cluster}"
+
+    def touches(self, stage: Stage) -> frozenset[str]:
+        """Every service that lives there."""
+        return frozenset(stage.services_in(self.cluster))
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: no service of the cluster answers, all died in mid-request."""
+        lost = self.touches(stage)
+        return Impact(down=lost, crashed=lost)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseLocked(_OnDatabase):
+    """Hold an exclusive lock on a service's database all the time: nobody reads, nobody writes.
+
+    Undo: the lock is released; nothing was written under it.
+    """
+
+    kind = "database-locked"
+    database: str
+    """Name of the service that owns it."""
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: the service lives but can do nothing, as if it did not answer."""
+        return Impact(down=frozenset({self.database}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSlow(_OnDatabase):
+    """Hold an exclusive lock on a service's database by turns: whoever comes meanwhile waits it out.
+
+    Undo: the lock is released for good; nothing was written under it.
+    """
+
+    kind = "database-slow"
+    database: str
+    """Name of the service that owns it."""
+    hold_ms: int
+    """Length of one lock, milliseconds, > 0."""
+    every_ms: int
+    """From the start of a lock to the start of the next, milliseconds, > hold_ms."""
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: every exchange with the service takes longer by up to one lock."""
+        return Impact(delay_ms={c.name: self.hold_ms for c in stage.channels if c.callee == self.database})
+
+
+Fault = (
+    Kill
+    | Pause
+    | CpuStarve
+    | Latency
+    | Blackhole
+    | Reset
+    | Refuse
+    | Bandwidth
+    | ClusterOutage
+    | DatabaseLocked
+    | DatabaseSlow
+)
+
+CLASSES: dict[str, type[Fault]] = {
+    cls.kind: cls
+    for cls in (
+        Kill,
+        Pause,
+        CpuStarve,
+        Latency,
+        Blackhole,
+        Reset,
+        Refuse,
+        Bandwidth,
+        ClusterOutage,
+        DatabaseLocked,
+        DatabaseSlow,
+    )
+}
+"""Every class of fault by its kind."""
+
+
+def from_spec(raw: Any) -> Fault:
+    """Read what `spec` wrote; raise FaultError with all findings otherwise.
+
+    >>> from_spec({"kind": "kill", "service": "payments"})
+    Kill(service='payments')
+    """
+    if not isinstance(raw, Mapping) or raw.get("kind") not in CLASSES:
+        raise FaultError([f"not a fault: {raw!r}; 'kind' must be one of {', '.join(CLASSES)}"])
+    cls = CLASSES[raw["kind"]]
+    given = {name: value for name, value in raw.items() if name != "kind"}
+    if problems := _misfits(cls, given):
+        raise FaultError(problems)
+    fault: Fault = cls(**given)
+    if problems := malformed(fault):
+        raise FaultError(problems)
+    return fault
+
+
+def malformed(fault: Fault) -> list[str]:
+    """Every value of a fault that makes no sense anywhere, with the fault's target; [] for a sound one."""
+    least = {"jitter_ms": 0, "seed": 0}
+    findings = [
+        f"{fault.kind} of {fault.target}: {f.name}={value} must be at least {least.get(f.name, 1)}"
+        for f in fields(fault)
+        if isinstance(value := getattr(fault, f.name), int) and value < least.get(f.name, 1)
+    ]
+    match fault:
+        case CpuStarve(share=share) if not 0 < share < 1:
+            findings.append(f"{fault.kind} of {fault.target}: share={share} must lie between 0 and 1")
+        case Latency(delay_ms=delay, jitter_ms=jitter) if jitter > delay:
+            findings.append(f"{fault.kind} of {fault.target}: jitter_ms={jitter} is more than delay_ms={delay}")
+        case DatabaseSlow(hold_ms=hold, every_ms=every) if hold >= every:
+            findings.append(f"{fault.kind} of {fault.target}: hold_ms={hold} must be less than every_ms={every}")
+    return findings
+
+
+def _misfits(cls: type[Fault], given: Mapping[str, Any]) -> list[str]:
+    types: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float)}
+    known = {f.name: f for f in fields(cls)}
+    return [
+        *(f"{cls.kind}: unknown field {name!r}" for name in given if name not in known),
+        *(f"{cls.kind}: {n!r} is missing" for n, f in known.items() if f.default is MISSING and n not in given),
+        *(
+            f"{cls.kind}: {name}={value!r} must be of type {known[name].type}"
+            for name, value in given.items()
+            if name in known and (isinstance(value, bool) or not isinstance(value, types[str(known[name].type)]))
+        ),
+    ]

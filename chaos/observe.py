@@ -1,0 +1,214 @@
+"""Does it bite? One short look from outside at the place where a fault should show.
+
+A look takes part in nothing: it asks a service for /live, past the wires or through one, or reads a
+database; it never writes. What the fault's holder says about it is the other half of the evidence
+(`chaos.probes.fault_bites`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import sqlite3
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from chaos.faults import (
+    Bandwidth,
+    Blackhole,
+    ClusterOutage,
+    CpuStarve,
+    DatabaseLocked,
+    DatabaseSlow,
+    Fault,
+    Kill,
+    Latency,
+    Pause,
+    Refuse,
+    Reset,
+)
+from stages.deployment import Deployment
+
+SILENCE_S = 0.6
+"""Who does not answer /live for this long is called silent; a healthy service takes milliseconds."""
+
+SLOW_PAGE = "/openapi.json"
+"""A long answer that every service gives, for measuring bandwidth."""
+
+SLOW_PAGE_S = 1.2
+"""How long a trickle is watched."""
+
+LOCK_LOOKS = 6
+"""A database is locked all the time if this many looks in a row find it so."""
+
+LOCK_LOOK_S = 0.03
+"""Between two looks: the shop's own transactions hold their lock for a millisecond or two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What one look saw."""
+
+    bites: bool
+    said: str
+    """'payments at 127.0.0.1:4102 refuses connections'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reply:
+    """How a request to /live ended."""
+
+    end: str
+    """'answered', 'refused', 'reset' or 'silent'."""
+    took_s: float
+    read_bytes: int = 0
+
+
+def look(fault: Fault, deployment: Deployment) -> Sight:
+    """One look, at most about 2 s long; raise KeyError if the deployment does not have the target."""
+    match fault:
+        case Kill(service=service):
+            return _ends(service, deployment.services[service].url, "refused")
+        case Pause(service=service):
+            return _ends(service, deployment.services[service].url, "silent")
+        case CpuStarve(service=service):
+            return _starved(fault, deployment.services[service].url)
+        case Blackhole(wire=wire):
+            return _ends(f"wire {wire}", _through(deployment, wire), "silent")
+        case Reset(wire=wire):
+            return _ends(f"wire {wire}", _through(deployment, wire), "reset")
+        case Refuse(wire=wire):
+            return _ends(f"wire {wire}", _through(deployment, wire), "refused")
+        case Latency(wire=wire):
+            return _late(fault, _through(deployment, wire))
+        case Bandwidth(wire=wire):
+            return _trickles(fault, _through(deployment, wire))
+        case ClusterOutage(cluster=cluster):
+            return _all_refuse(cluster, deployment)
+        case DatabaseLocked(database=database):
+            return _locked(database, _file(deployment, database))
+        case DatabaseSlow(database=database):
+            return _locked_by_turns(fault, _file(deployment, database))
+
+
+def _through(deployment: Deployment, wire: str) -> str:
+    return f"http://{deployment.wires[wire].listen}"
+
+
+def _ends(what: str, url: str, end: str) -> Sight:
+    reply = ask(url, timeout_s=SILENCE_S)
+    verb = {
+        "answered": "answers",
+        "refused": "refuses connections",
+        "reset": "resets connections",
+        "silent": "is silent",
+    }
+    return Sight(bites=reply.end == end, said=f"{what} at {url} {verb[reply.end]} ({reply.took_s * 1000:.0f} ms)")
+
+
+def _all_refuse(cluster: str, deployment: Deployment) -> Sight:
+    there = {name: i.url for name, i in deployment.services.items() if i.cluster == cluster}
+    alive = [name for name, url in there.items() if ask(url, timeout_s=0.2).end != "refused"]
+    said = f"still there: {', '.join(alive)}" if alive else f"all {len(there)} services refuse connections"
+    return Sight(bites=bool(there) and not alive, said=f"cluster {cluster}: {said}")
+
+
+def _starved(fault: CpuStarve, url: str) -> Sight:
+    """Some request in a row that spans a period meets the standstill."""
+    idle_s = fault.period_ms / 1000 * (1 - fault.share)
+    end = time.monotonic() + 1.5 * fault.period_ms / 1000
+    longest = 0.0
+    while longest < 0.4 * idle_s and time.monotonic() < end:
+        longest = max(longest, ask(url, timeout_s=idle_s).took_s)
+        time.sleep(0.02)
+    return Sight(
+        bites=longest >= 0.4 * idle_s,
+        said=f"{fault.service} at {url} took {longest * 1000:.0f} ms to answer, of {idle_s * 1000:.0f} ms standstill",
+    )
+
+
+def _late(fault: Latency, url: str) -> Sight:
+    """The fastest of three requests: a slow machine can delay one, but cannot speed one up."""
+    least_s = 2 * (fault.delay_ms - fault.jitter_ms) / 1000
+    replies = [ask(url, timeout_s=SILENCE_S + 2 * least_s) for _ in range(3)]
+    fastest_s = min(r.took_s for r in replies)
+    said = f"a round trip over wire {fault.wire} takes {fastest_s * 1000:.0f} ms, {least_s * 1000:.0f} ms of it added"
+    return Sight(bites=fastest_s >= least_s, said=said)
+
+
+def _trickles(fault: Bandwidth, url: str) -> Sight:
+    reply = ask(url, path=SLOW_PAGE, timeout_s=SILENCE_S, for_s=SLOW_PAGE_S)
+    rate = reply.read_bytes / reply.took_s
+    # Twice the limit leaves room for what a limiter lets through at once before it begins to count.
+    enough = reply.end in {"answered", "silent"} and reply.took_s >= SILENCE_S
+    said = f"{reply.read_bytes} bytes in {reply.took_s * 1000:.0f} ms over wire {fault.wire}"
+    return Sight(
+        bites=enough and rate <= 2 * fault.bytes_per_s, said=f"{said}; the limit is {fault.bytes_per_s} bytes/s"
+    )
+
+
+def _file(deployment: Deployment, database: str) -> str:
+    url = deployment.services[database].database or ""
+    return url.removeprefix("sqlite:///")
+
+
+def _locked(database: str, path: str) -> Sight:
+    seen = 0
+    while seen < LOCK_LOOKS and is_locked(path):
+        seen += 1
+        time.sleep(LOCK_LOOK_S)
+    bites = seen == LOCK_LOOKS
+    return Sight(
+        bites=bites, said=f"database {database}: {seen} looks in a row found it locked, {LOCK_LOOKS} are asked for"
+    )
+
+
+def _locked_by_turns(fault: DatabaseSlow, path: str) -> Sight:
+    """Over two turns at least half of the expected share of looks finds it locked."""
+    end = time.monotonic() + 2 * fault.every_ms / 1000
+    looks: list[bool] = []
+    while time.monotonic() < end:
+        looks.append(is_locked(path))
+        time.sleep(0.005)
+    share, expected = sum(looks) / len(looks), fault.hold_ms / fault.every_ms
+    said = f"database {fault.database}: locked in {sum(looks)} of {len(looks)} looks, {expected:.0%} expected"
+    return Sight(bites=share >= expected / 2, said=said)
+
+
+def is_locked(path: str) -> bool:
+    """Whether a reader is turned away right now. Holds a shared lock for some microseconds if not."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    except sqlite3.OperationalError as error:
+        return "locked" in str(error)
+    finally:
+        connection.close()
+    return False
+
+
+def ask(url: str, *, timeout_s: float, path: str = "/live", for_s: float | None = None) -> _Reply:
+    """GET, at most `timeout_s` of silence and, if given, `for_s` in all; never raises what a network does."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    start, read = time.monotonic(), 0
+
+    def ended(end: str) -> _Reply:
+        return _Reply(end=end, took_s=time.monotonic() - start, read_bytes=read)
+
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        while piece := answer.read1(4096):
+            read += len(piece)
+            if for_s is not None and time.monotonic() - start > for_s:
+                break
+    except ConnectionRefusedError:
+        return ended("refused")
+    except TimeoutError:
+        return ended("silent")
+    except (OSError, http.client.HTTPException):
+        return ended("reset")
+    finally:
+        connection.close()
+    return ended("answered")

@@ -1,0 +1,134 @@
+"""What an experiment looks at: whether a fault bites, whether all operations are steady, whether they recovered.
+
+Thin functions for Chaos Toolkit; what they return is JSON and goes into the journal. `configuration` is
+filled in by Chaos Toolkit.
+"""
+
+import time
+from typing import Any
+
+from chaoslib.exceptions import ActivityFailed
+
+from chaos import controls, edge, observe, steady
+from chaos.faults import Fault, from_spec
+from chaos.guard import Refused, stage_of
+from chaos.lease import CloudError, Lease, LeaseState, State
+from chaos.target import Target, find, home, opened
+from stages.blast_radius import Effect, Prediction, predict
+
+__all__ = ["deployment_record", "fault_bites", "no_worse_than_predicted", "operations_steady", "recovered"]
+
+BITE_S = 5.0
+"""How long a fault may take until it shows."""
+
+
+def deployment_record(which: str = "", configuration: dict[str, Any] | None = None) -> str:
+    """The path of the record of the deployment that is meant, found once at the start of an experiment.
+
+    Returns `which` itself if it cannot be found: the injection then says why, this probe could not.
+    """
+    try:
+        return str(find(which, home(configuration or {})))
+    except Refused:
+        return which
+
+
+def fault_bites(
+    deployment: str, name: str, fault: dict[str, Any], configuration: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Whether the fault is on *and* seen from outside: {"bit", "seen_by", "evidence"}.
+
+    Looks for at most BITE_S and keeps the lease alive meanwhile. Raises LeaseLost if the fault went off.
+    """
+    wanted = from_spec(fault)
+    deadline = time.monotonic() + BITE_S
+    with opened(deployment, configuration) as target:
+        lease = target.lease(name)
+        while True:
+            state = lease.renew()
+            sight = observe.look(wanted, target.cloud.live(target.record.name).deployment)
+            if sight.bites and state.state is State.ON:
+                state = target.cloud.look(target.record.name, lease.name)
+            bit = sight.bites and state.state is State.ON
+            if bit or state.state is State.DRY or time.monotonic() > deadline:
+                return {"bit": bit, "seen_by": sight.said, "evidence": dict(state.evidence), "state": str(state.state)}
+
+
+def operations_steady(
+    deployment: str, name: str = "", fault: dict[str, Any] | None = None, configuration: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What users see of every operation, as {"fault_on", "operations": {name: {"effect", ...}}}.
+
+    While the fault `name` is on, its lease is kept alive and the operations that it is predicted to
+    fail are left out: there is nothing to deviate from.
+    """
+    with opened(deployment, configuration) as target:
+        lease = target.lease(name)
+        is_on = bool(name) and _is_on(target, lease)
+        allowed = _predicted(target, from_spec(fault)) if is_on and fault else {}
+        seen = _look(target, allowed, lease if is_on else None, configuration)
+    return {
+        "stage": target.record.stage,
+        "fault_on": is_on,
+        "operations": seen,
+        "not_steady": steady.not_steady(stage_of(target.record), seen, allowed),
+    }
+
+
+def no_worse_than_predicted(value: dict[str, Any] | None = None) -> bool:
+    """The tolerance of `operations_steady`: raises ActivityFailed that names each operation that is not steady."""
+    if value is None or "not_steady" not in value:
+        raise ActivityFailed(f"not what operations_steady returns: {value!r}")
+    if value["not_steady"]:
+        raise ActivityFailed("; ".join(value["not_steady"]))
+    return True
+
+
+def recovered(deployment: str, within_s: float, configuration: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Wait until every operation is unaffected again: {"recovered", "after_s", "not_steady"}.
+
+    With `within_s` 0 nothing is looked at and "recovered" is None: somebody else watches the recovery.
+    """
+    if float(within_s) <= 0:
+        return {"recovered": None, "after_s": 0.0, "not_steady": []}
+    start = time.monotonic()
+    with opened(deployment, configuration) as target:
+        while True:
+            seen = _look(target, {}, None, configuration)
+            findings = steady.not_steady(stage_of(target.record), seen, {})
+            after_s = round(time.monotonic() - start, 3)
+            if not findings or after_s > float(within_s):
+                return {"recovered": not findings, "after_s": after_s, "not_steady": findings}
+            time.sleep(0.2)  # a breaker lets its trial call through once a second
+
+
+def _look(
+    target: Target, allowed: dict[str, Prediction], lease: Lease | None, configuration: dict[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    settings = {**(configuration or {}), "deployment": str(target.path)}
+    write = edge.recorder(controls.history_of(settings))
+    renewed = time.monotonic()
+
+    def tried(one: steady.Try) -> None:
+        nonlocal renewed
+        write(one)
+        if lease is not None and time.monotonic() - renewed > 1:
+            lease.renew()
+            renewed = time.monotonic()
+
+    skip = frozenset(name for name, prediction in allowed.items() if prediction.effect is Effect.FAILING)
+    with edge.sending(target.record.edge) as send:
+        return steady.look(stage_of(target.record), edge.shopper(target.record), send, skip=skip, tried=tried)
+
+
+def _is_on(target: Target, lease: Lease) -> bool:
+    try:
+        state: LeaseState = target.cloud.look(target.record.name, lease.name)
+    except CloudError:
+        return False
+    return state.state is State.ON
+
+
+def _predicted(target: Target, fault: Fault) -> dict[str, Prediction]:
+    stage = stage_of(target.record)
+    return predict(stage, fault.impact(stage))

@@ -1,0 +1,129 @@
+"""Do all operations work as users know them? The steady state of the shop, operation by operation.
+
+Each operation is tried until two answers in a row agree, so that one stall of the machine decides
+nothing; every one of them is looked at, whatever the others do. What is seen of an operation is one of
+the model's own words: unaffected (answered well), degraded (a fallback answered) or failing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from stages.blast_radius import Effect, Prediction
+from stages.model import Stage
+from workloads.client import Answer, NotReady, Request, Result, Trouble
+
+TRIES_MAX = 5
+"""Per operation; a machine that stalls in more than every other try is no place to measure."""
+
+FIRST = ("place-order", "browse", "register", "insights", "track-order", "cancel-order")
+"""Orders come first: the others need one to track and to cancel."""
+
+
+class Client(Protocol):
+    """What is used of `workloads.client.Shopper`."""
+
+    def start(self) -> list[Request]: ...
+
+    def next(self, operation: str) -> Request | NotReady: ...
+
+    def take(self, request: Request, answer: Answer | Trouble) -> Result: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """One request and what came of it."""
+
+    request: Request
+    result: Result
+    started_ns: int
+    ended_ns: int
+
+    def effect(self, slo_ms: int) -> Effect:
+        """What its user noticed."""
+        if self.result.outcome != "ok" or (self.ended_ns - self.started_ns) / 1e6 > slo_ms:
+            return Effect.FAILING
+        return Effect.DEGRADED if self.result.degraded else Effect.UNAFFECTED
+
+
+Send = Callable[[Request], Answer | Trouble]
+"""Sends one request to the edge and waits for what comes back; never raises what a network does."""
+
+
+def look(
+    stage: Stage,
+    client: Client,
+    send: Send,
+    *,
+    skip: frozenset[str] = frozenset(),
+    tried: Callable[[Try], None] = lambda _: None,
+) -> dict[str, dict[str, Any]]:
+    """Every operation of the stage but those in `skip`, as JSON: effect (None if it could not be tried) and figures.
+
+    `tried` is told of each request, also to keep a lease alive or to write it down.
+    """
+    if trouble := _begin(client, send):
+        return {o.name: {"effect": str(Effect.FAILING), "tries": 1, "error": trouble} for o in stage.operations}
+    order = sorted((o for o in stage.operations if o.name not in skip), key=lambda o: FIRST.index(o.name))
+    return {o.name: _look_at(o.name, o.latency_slo_ms, client, send, tried) for o in order}
+
+
+def not_steady(stage: Stage, seen: Mapping[str, Mapping[str, Any]], allowed: Mapping[str, Prediction]) -> list[str]:
+    """Every operation that is worse than allowed (unaffected, if `allowed` does not name it), as sentences."""
+    findings = []
+    for operation in stage.operations:
+        look_at = seen.get(operation.name, {})
+        prediction = allowed.get(operation.name)
+        limit = prediction.effect if prediction else Effect.UNAFFECTED
+        if look_at.get("effect") is None or Effect(look_at["effect"]) <= limit:
+            continue
+        said = ", ".join(f"{k}={v}" for k, v in look_at.items() if k != "effect")
+        findings.append(f"{operation.name} is {look_at['effect']}, at most {limit} was expected ({said})")
+    return findings
+
+
+def _begin(client: Client, send: Send) -> str:
+    """Read what the client needs to know first; '' or why that did not work."""
+    for _ in range(2 * TRIES_MAX):
+        requests = client.start()
+        if not requests:
+            return ""
+        results = [client.take(request, send(request)) for request in requests]
+        trouble = "; ".join(f"{r.error}" for r in results if r.outcome != "ok")
+    return f"the home document and the catalogue cannot be read: {trouble}"
+
+
+def _look_at(operation: str, slo_ms: int, client: Client, send: Send, tried: Callable[[Try], None]) -> dict[str, Any]:
+    tries: list[Try] = []
+    while len(tries) < TRIES_MAX and not _agree(tries, slo_ms):
+        request = client.next(operation)
+        if isinstance(request, NotReady):
+            if tries:
+                break
+            return {"effect": None, "tries": 0, "error": request.reason}
+        started_ns = time.monotonic_ns()
+        answer = send(request)
+        ended_ns = time.monotonic_ns()
+        one = Try(request=request, result=client.take(request, answer), started_ns=started_ns, ended_ns=ended_ns)
+        tries.append(one)
+        tried(one)
+    return _summed_up(tries, slo_ms)
+
+
+def _agree(tries: list[Try], slo_ms: int) -> bool:
+    return len(tries) >= 2 and tries[-1].effect(slo_ms) is tries[-2].effect(slo_ms) is not Effect.FAILING
+
+
+def _summed_up(tries: list[Try], slo_ms: int) -> dict[str, Any]:
+    """The better of the last two, or the only one: failing needs two in a row as well."""
+    effect = min((one.effect(slo_ms) for one in tries[-2:]), key=lambda e: e.rank)
+    errors = sorted({f"{one.result.error}" for one in tries if one.result.error})
+    return {
+        "effect": str(effect),
+        "tries": len(tries),
+        "slowest_ms": round(max((one.ended_ns - one.started_ns) / 1e6 for one in tries), 1),
+        "error": ", ".join(errors) or None,
+    }
