@@ -1,0 +1,1 @@
+"""Renderers of a stage for a target, and the local cloud."""

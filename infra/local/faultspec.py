@@ -1,0 +1,126 @@
+"""Which faults can the local cloud put on what, with which numbers? (pure)
+
+A fault arrives as the JSON object of the API; here it is checked and becomes a record. Who injects it
+is told by `holder`: the daemon itself, the wire host, or a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from infra.local.errors import Invalid
+
+Holder = Literal["daemon", "wire host", "holder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """One parameter with its range, ends included."""
+
+    name: str
+    low: float
+    high: float
+    default: float | None = None
+    """None: it must be given."""
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of fault."""
+
+    target: Literal["service", "wire", "cluster", "database"]
+    holder: Holder
+    undo: str
+    """What the end of the lease does, for people."""
+    numbers: tuple[Number, ...] = ()
+
+
+KINDS: Mapping[str, Kind] = {
+    "kill": Kind("service", "daemon", "the service is started again, on its port"),
+    "pause": Kind("service", "holder", "the process is continued"),
+    "cpu-starve": Kind(
+        "service",
+        "holder",
+        "the process is continued for good",
+        (Number("share", 0.005, 0.95, whole=False), Number("period_ms", 20, 10_000, 500)),
+    ),
+    "latency": Kind(
+        "wire",
+        "wire host",
+        "what is held is delivered at once, in order",
+        (Number("delay_ms", 0, 60_000), Number("jitter_ms", 0, 60_000, 0), Number("seed", 0, 2**63, 0)),
+    ),
+    "blackhole": Kind("wire", "wire host", "connections that lost bytes are reset, the others go on"),
+    "reset": Kind("wire", "wire host", "connections are served again"),
+    "refuse": Kind("wire", "wire host", "the wire listens again"),
+    "bandwidth": Kind(
+        "wire", "wire host", "what is held is delivered at once, in order", (Number("bytes_per_s", 1, 10**12),)
+    ),
+    "cluster-outage": Kind("cluster", "daemon", "the cluster and every service of it is started again"),
+    "database-locked": Kind("database", "holder", "the lock is released"),
+    "database-slow": Kind(
+        "database",
+        "holder",
+        "the lock is released for good",
+        (Number("hold_ms", 1, 60_000), Number("every_ms", 2, 120_000)),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault on one target; equal objects are the same fault."""
+
+    kind: str
+    target: str
+    """Name of a service, wire, cluster or database, as the kind says."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """Every parameter of the kind, defaults filled in."""
+
+    @property
+    def meaning(self) -> Kind:
+        return KINDS[self.kind]
+
+    def to_json(self) -> dict[str, object]:
+        """The API's object."""
+        return {"kind": self.kind, self.meaning.target: self.target, **self.numbers}
+
+    @classmethod
+    def from_json(cls, raw: object) -> Fault:
+        """Read the API's object; raise Invalid with every problem."""
+        found: list[str] = []
+        if not isinstance(raw, dict) or raw.get("kind") not in KINDS:
+            seen = raw.get("kind") if isinstance(raw, dict) else raw
+            raise Invalid.of("fault", [f"kind is {seen!r}, known are {', '.join(KINDS)}"])
+        kind = KINDS[raw["kind"]]
+        target = raw.get(kind.target)
+        if not isinstance(target, str) or not target:
+            found.append(f"{raw['kind']} needs the name of a {kind.target} as {kind.target!r}, not {target!r}")
+        numbers = {n.name: _number(n, raw.get(n.name, n.default), found) for n in kind.numbers}
+        known = {"kind", kind.target, *numbers}
+        found += [f"{raw['kind']} knows no {name!r}, only {', '.join(sorted(known))}" for name in raw.keys() - known]
+        if not found:
+            found += _together(raw["kind"], numbers)
+        if found:
+            raise Invalid.of("fault", found)
+        return cls(raw["kind"], str(target), numbers)
+
+
+def _number(rule: Number, value: object, found: list[str]) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not rule.low <= value <= rule.high:
+        found.append(f"{rule.name} is {value!r}, must be a number from {rule.low:g} to {rule.high:g}")
+        return 0
+    if rule.whole and value != int(value):
+        found.append(f"{rule.name} is {value!r}, must be a whole number")
+    return int(value) if rule.whole else value
+
+
+def _together(kind: str, numbers: Mapping[str, float]) -> list[str]:
+    if kind == "latency" and numbers["jitter_ms"] > numbers["delay_ms"]:
+        return [f"jitter_ms is {numbers['jitter_ms']}, must not exceed delay_ms={numbers['delay_ms']}"]
+    if kind == "database-slow" and numbers["hold_ms"] >= numbers["every_ms"]:
+        return [f"hold_ms is {numbers['hold_ms']}, must be below every_ms={numbers['every_ms']}"]
+    return []
