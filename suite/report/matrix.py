@@ -1,0 +1,141 @@
+"""Which rows and columns has the matrix, what does each cell say in words, and what went wrong?
+
+Rows are faults grouped by class, columns are operations, side by side for every stage. A fault that a stage
+does not have leaves its cells empty. Every renderer takes its rows from here, so they all agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from suite.report.document import Cell, Pooled, Run, StageRun
+from suite.report.grouping import CLASSES, TITLES, fault_class
+
+POOLED = "pooled"
+"""Stands for the operation in the key of a pooled figure."""
+
+CHECKS = "checks"
+"""Stands for the fault in the key of a check."""
+
+Key = tuple[str, str, str]
+"""Stage, fault and operation of a cell; POOLED or CHECKS where it is something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageCells:
+    """One stage's part of a row."""
+
+    cells: tuple[Cell | None, ...]
+    """In the order of the stage's operations; None where nothing was planned."""
+    pooled: Pooled | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fault at every stage."""
+
+    fault: str
+    stages: tuple[StageCells, ...]
+
+    @property
+    def notable(self) -> bool:
+        """Whether any cell or pooled figure is not simply as predicted."""
+        cells = [c for s in self.stages for c in s.cells if c is not None]
+        pooled = [s.pooled for s in self.stages if s.pooled is not None]
+        return any(c.mark != "as-predicted" for c in cells) or any(p.verdict != "valid" for p in pooled)
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the fault reached further than predicted, at any stage."""
+        return any(c is not None and c.mark == "leak" for s in self.stages for c in s.cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rows of one class of faults."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One reason why a run is not simply valid."""
+
+    verdict: str
+    where: str
+    what: str
+    key: Key
+
+
+def groups(run: Run) -> tuple[Group, ...]:
+    """All rows, from the smallest kind of victim to the largest; within a class in the order of the document."""
+    classes = {name: fault_class(name) for name in run.fault_names}
+    classes |= {f.name: f.group for s in run.stages for f in s.faults}
+    parts = [(stage, _part(stage)) for stage in run.stages]
+    found = []
+    for group in [*CLASSES, *sorted(set(classes.values()) - set(CLASSES))]:
+        names = [n for n in run.fault_names if classes[n] == group]
+        rows = tuple(Row(n, tuple(part.get(n) or _nothing(stage) for stage, part in parts)) for n in names)
+        if rows:
+            found.append(Group(group, TITLES.get(group, group), rows))
+    return tuple(found)
+
+
+def _part(stage: StageRun) -> dict[str, StageCells]:
+    cells = {(c.fault, c.operation): c for c in stage.cells}
+    pooled = {p.fault: p for p in stage.pooled}
+    faults = dict.fromkeys([*(c.fault for c in stage.cells), *pooled])
+    return {f: StageCells(tuple(cells.get((f, o)) for o in stage.operations), pooled.get(f)) for f in faults}
+
+
+def _nothing(stage: StageRun) -> StageCells:
+    return StageCells((None,) * len(stage.operations), None)
+
+
+def says(cell: Cell) -> str:
+    """What the mark of a cell means, as a clause; an undecided cell never sounds like a result."""
+    if cell.mark == "unknown":
+        return f"not decided; predicted {cell.predicted}"
+    if cell.mark == "better":
+        return f"{cell.measured}, better than predicted ({cell.predicted})"
+    if cell.mark == "leak" and cell.measured != cell.predicted:
+        return f"{cell.measured}, worse than predicted ({cell.predicted}): a leak"
+    if cell.mark == "leak":
+        return f"{cell.measured} as predicted, but it broke a promise"
+    return f"{cell.measured}, as predicted"
+
+
+def troubles(run: Run) -> list[Trouble]:
+    """Every reason, worst first; for equal badness checks, then cells, then the rest."""
+    found = [t for stage in run.stages for t in _troubles(stage, f"{stage.name}: " if len(run.stages) > 1 else "")]
+    return [t for verdict in ("invalid", "unknown") for t in found if t.verdict == verdict]
+
+
+def _troubles(stage: StageRun, at: str) -> Iterator[Trouble]:
+    if stage.because and stage.verdict != "valid":
+        yield Trouble(stage.verdict, f"stage {stage.name}", stage.because, (stage.name, "", ""))
+    for check in stage.checks:
+        if check.verdict != "valid":
+            yield Trouble(check.verdict, at + check.name, check.because, (stage.name, CHECKS, check.name))
+    for cell in stage.cells:
+        if cell.mark in {"leak", "unknown"}:
+            verdict = "invalid" if cell.mark == "leak" else "unknown"
+            said = f"{says(cell)}. {cell.because}"
+            yield Trouble(
+                verdict, f"{at}{cell.fault} × {cell.operation}", said, (stage.name, cell.fault, cell.operation)
+            )
+    for pooled in stage.pooled:
+        if pooled.verdict != "valid":
+            said = pooled.because or f"{pooled.bad} of {pooled.n} requests that the fault must not touch were bad"
+            yield Trouble(pooled.verdict, f"{at}{pooled.fault}, pooled", said, (stage.name, pooled.fault, POOLED))
+    for operation in stage.healthy:
+        if operation.verdict != "valid":
+            said = f"without any fault {operation.n - operation.ok} of {operation.n} requests were not ok"
+            yield Trouble(operation.verdict, f"{at}{operation.name}, baseline", said, (stage.name, "", operation.name))
+    for fault in stage.faults:
+        if not fault.injected:
+            said = fault.because or "it was not injected, so it shows nothing"
+            yield Trouble("unknown", at + fault.name, said, (stage.name, fault.name, ""))

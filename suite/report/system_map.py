@@ -1,0 +1,238 @@
+"""What does the stage look like: who calls or tells whom, grouped by system and cluster?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from xml.etree.ElementTree import Element
+
+from stages.model import Channel, Kind, Stage
+from suite.report import svg
+from suite.report.layout import Layout, lay_out
+
+NODE_W = 132.0
+GAP_X = 118.0
+GAP_Y = 16.0
+PORT = 11.0
+"""Distance between two lines at a service, so that each can be followed."""
+SYSTEM_PAD = 14.0
+SYSTEM_HEAD = 36.0
+"""Room for two lines: the system, and who owns it."""
+CLUSTER_PAD = 12.0
+CLUSTER_HEAD = 20.0
+MARGIN = 14.0
+USERS_W = 54.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """A rectangle: left, top, right, bottom."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    def grown(self, by: float, head: float) -> Rect:
+        return Rect(self.x1 - by, self.y1 - by - head, self.x2 + by, self.y2 + by)
+
+    def meets(self, other: Rect) -> bool:
+        return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < other.y2 and other.y1 < self.y2
+
+
+def system_map(stage: Stage, prefix: str = "map") -> str:
+    """The stage as SVG. `prefix` makes the ids of its arrow heads unique on a page with several maps."""
+    layout = lay_out(stage)
+    nodes = _place(stage, layout)
+    systems = {s.name: _around([nodes[x.name] for x in stage.services if x.system == s.name]) for s in stage.systems}
+    drawn = {name: r.grown(SYSTEM_PAD, SYSTEM_HEAD) for name, r in systems.items() if r is not None}
+    clusters = _clusters(stage, drawn)
+    parts = [_arrow_heads(prefix), *_cluster_boxes(stage, clusters), *_system_boxes(stage, drawn)]
+    entries = sorted({o.entry for o in stage.operations} & nodes.keys())
+    parts += [e for name in entries for e in _users(nodes[name], prefix)]
+    parts += _lines(stage, layout, nodes, prefix)
+    parts += [_node(s.name, s.summary, nodes[s.name], s.database) for s in stage.services]
+    right = max(r.x2 for r in [*nodes.values(), *drawn.values(), *clusters.values()]) + MARGIN
+    bottom = max(r.y2 for r in [*nodes.values(), *drawn.values(), *clusters.values()]) + MARGIN
+    return svg.drawing(right, bottom, f"system map of stage {stage.name}: {stage.title}", *parts)
+
+
+def _place(stage: Stage, layout: Layout) -> dict[str, Rect]:
+    """Rectangles of services, and of lanes (flat ones), each column centred on the tallest."""
+    lines = _ports(layout)
+    stacks = []
+    for column in layout.columns:
+        y, stack, last = 0.0, {}, None
+        for spot in column:
+            if last is not None:
+                joined = spot.system and spot.system == last
+                apart = (
+                    GAP_Y
+                    if joined
+                    else GAP_Y + SYSTEM_PAD + CLUSTER_PAD + (SYSTEM_HEAD + CLUSTER_HEAD if spot.system else 0)
+                )
+                y += apart if spot.system or last else PORT
+            height = (
+                max(36.0, (max(len(lines[spot.name][0]), len(lines[spot.name][1])) + 1) * PORT) if spot.system else 0.0
+            )
+            stack[spot.name] = (y, y + height)
+            y, last = y + height, spot.system
+        stacks.append((stack, y))
+    tallest = max(height for _, height in stacks)
+    left = MARGIN + USERS_W + SYSTEM_PAD + CLUSTER_PAD
+    top = MARGIN + SYSTEM_HEAD + SYSTEM_PAD + CLUSTER_HEAD + CLUSTER_PAD
+    found: dict[str, Rect] = {}
+    for n, (stack, height) in enumerate(stacks):
+        x, shift = left + n * (NODE_W + GAP_X), top + (tallest - height) / 2
+        found |= {name: Rect(x, shift + y1, x + NODE_W, shift + y2) for name, (y1, y2) in stack.items()}
+    return found
+
+
+def _ports(layout: Layout) -> dict[str, tuple[list[str], list[str]]]:
+    """The spots each spot's lines come from and go to, in the order of their rows, so that none cross at a box."""
+    row = {spot.name: (n / len(column), n) for column in layout.columns for n, spot in enumerate(column)}
+    found: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in row}
+    for route in layout.routes.values():
+        for a, b in pairwise(route):
+            found[a][1].append(b)
+            found[b][0].append(a)
+    return {n: (sorted(i, key=lambda s: row[s]), sorted(o, key=lambda s: row[s])) for n, (i, o) in found.items()}
+
+
+def _lines(stage: Stage, layout: Layout, nodes: dict[str, Rect], prefix: str) -> Iterable[Element]:
+    ports = _ports(layout)
+    for channel in stage.channels:
+        route = layout.routes.get(channel.name)
+        if route is None:
+            continue
+        steps = [_step(a, b, nodes, ports) for a, b in pairwise(route)]
+        style = channel.kind.value if channel.essential else f"{channel.kind.value} optional"
+        attributes: dict[str, svg.Value] = {
+            "d": f"M{_at(steps[0][0])}" + "".join(_curve(*s) for s in steps),
+            "class": f"channel {style}",
+            "marker-end": f"url(#{prefix}-{channel.kind.value})",
+        }
+        yield svg.titled(svg.element("path", attributes), channel_words(channel))
+
+
+def _step(
+    a: str, b: str, nodes: dict[str, Rect], ports: dict[str, tuple[list[str], list[str]]]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    out, into = ports[a][1], ports[b][0]
+    start = nodes[a].x2, _port(nodes[a], out.index(b), len(out))
+    end = nodes[b].x1, _port(nodes[b], into.index(a), len(into))
+    return start, end
+
+
+def _port(node: Rect, index: int, count: int) -> float:
+    return (node.y1 + node.y2) / 2 + (index - (count - 1) / 2) * PORT * (node.y2 > node.y1)
+
+
+def _curve(start: tuple[float, float], end: tuple[float, float]) -> str:
+    """A bow that leaves and arrives horizontally; it first crosses the lane it starts in."""
+    bend = max(24.0, abs(end[0] - start[0]) * 0.45)
+    return f"L{_at(start)}C{_at((start[0] + bend, start[1]))} {_at((end[0] - bend, end[1]))} {_at(end)}"
+
+
+def _at(point: tuple[float, float]) -> str:
+    return f"{svg.written(point[0])} {svg.written(point[1])}"
+
+
+def channel_words(channel: Channel) -> str:
+    """Everything that a channel promises, in one sentence."""
+    said = [f"{channel.caller} → {channel.callee}: {channel.kind.value} over {channel.transport.value}"]
+    if channel.kind is Kind.CALL:
+        said.append(f"timeout {channel.timeout_ms} ms" if channel.timeout_ms else "no timeout")
+        said.append(f"{channel.attempts} attempts" if channel.attempts > 1 else "one attempt")
+        said.append("breaker" if channel.breaker else "no breaker")
+    else:
+        said.append(f"delivered {channel.delivery.value}")
+    if channel.fallback:
+        said.append(f"falls back to {channel.fallback}")
+    if not channel.essential:
+        said.append("its failure is ignored")
+    if channel.via:
+        said.append("through " + ", ".join(channel.via))
+    return f"{', '.join(said)}; for {', '.join(channel.operations)}"
+
+
+def _node(name: str, summary: str, at: Rect, database: bool) -> Element:
+    middle = (at.x1 + at.x2) / 2, (at.y1 + at.y2) / 2
+    parts = [
+        svg.element("title", text=f"{name}: {summary}" + ("" if database else " (no database)")),
+        svg.box(at.x1, at.y1, at.x2 - at.x1, at.y2 - at.y1, "service", radius=5),
+        svg.words(middle[0], middle[1] + 4.5, name, "service-name", text_anchor="middle"),
+    ]
+    return svg.element("g", None, *parts)
+
+
+def _users(entry: Rect, prefix: str) -> list[Element]:
+    y = (entry.y1 + entry.y2) / 2
+    end = entry.x1
+    arrow = svg.element(
+        "path",
+        {
+            "d": f"M{_at((MARGIN + 40, y))}L{_at((end, y))}",
+            "class": "channel call",
+            "marker-end": f"url(#{prefix}-call)",
+        },
+    )
+    return [svg.words(MARGIN, y + 4, "users", "service-name"), arrow]
+
+
+def _around(rects: Sequence[Rect]) -> Rect | None:
+    if not rects:
+        return None
+    return Rect(min(r.x1 for r in rects), min(r.y1 for r in rects), max(r.x2 for r in rects), max(r.y2 for r in rects))
+
+
+def _clusters(stage: Stage, systems: dict[str, Rect]) -> dict[str, Rect]:
+    """Boxes around the systems of each cluster; none at all where two would overlap."""
+    found: dict[str, Rect] = {}
+    for cluster in stage.clusters:
+        members = [systems[s.name] for s in stage.systems if s.cluster == cluster.name and s.name in systems]
+        around = _around(members)
+        if around is not None:
+            found[cluster.name] = around.grown(CLUSTER_PAD, CLUSTER_HEAD)
+    boxes = list(found.values())
+    return {} if any(a.meets(b) for n, a in enumerate(boxes) for b in boxes[n + 1 :]) else found
+
+
+def _cluster_boxes(stage: Stage, clusters: dict[str, Rect]) -> list[Element]:
+    network = {c.name: c.network for c in stage.clusters}
+    return [e for name, r in clusters.items() for e in _box(r, "cluster", f"cluster {name}  {network[name]}")]
+
+
+def _system_boxes(stage: Stage, systems: dict[str, Rect]) -> list[Element]:
+    owner = {s.name: s.owner for s in stage.systems}
+    return [e for n, r in systems.items() for e in _box(r, "system", n, owner[n] or "no owner of its own")]
+
+
+def _box(at: Rect, style: str, title: str, more: str = "") -> list[Element]:
+    frame = svg.box(at.x1, at.y1, at.x2 - at.x1, at.y2 - at.y1, style, radius=8)
+    return [
+        frame,
+        svg.words(at.x1 + 12, at.y1 + 17, title, f"{style}-name"),
+        *([svg.words(at.x1 + 12, at.y1 + 32, more, "owner-name")] if more else []),
+    ]
+
+
+def _arrow_heads(prefix: str) -> Element:
+    heads = [
+        svg.element(
+            "marker",
+            {
+                "id": f"{prefix}-{kind.value}",
+                "viewBox": "0 0 8 8",
+                "refX": "7.5",
+                "refY": "4",
+                "markerWidth": "7",
+                "markerHeight": "7",
+                "orient": "auto-start-reverse",
+            },
+            svg.element("path", {"d": "M0 .8 8 4 0 7.2z", "class": f"head {kind.value}"}),
+        )
+        for kind in Kind
+    ]
+    return svg.element("defs", None, *heads)
