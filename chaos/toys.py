@@ -1,0 +1,90 @@
+"""Toy services and wires for tests: real sockets on loopback that can be broken in every way a fault breaks.
+
+A toy answers any GET. `mode` says how: 'well', 'gone' (nobody listens), 'silent', 'reset', 'late'
+(by delay_s), 'trickle' (bytes_per_s). It lives on the event loop of whoever starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+
+PAGE = b"x" * 8000
+"""The answer: long enough to be watched trickling."""
+
+
+class Toy:
+    """One listening address."""
+
+    def __init__(self) -> None:
+        self.mode = "well"
+        self.delay_s = 0.0
+        self.bytes_per_s = 0
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._held: set[asyncio.StreamWriter] = set()
+
+    @property
+    def address(self) -> str:
+        """host:port, the same over every change of mode."""
+        return f"127.0.0.1:{self.port}"
+
+    async def listen(self) -> None:
+        """Start to listen, again at the same port after 'gone'."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def change(self, mode: str, *, delay_s: float = 0.0, bytes_per_s: int = 0) -> None:
+        """From now on answer like this."""
+        self.mode, self.delay_s, self.bytes_per_s = mode, delay_s, bytes_per_s
+        if mode == "gone" and self._server is not None:
+            await self.close()
+        elif mode != "gone" and self._server is None:
+            await self.listen()
+        if mode == "well":
+            self._let_go()
+
+    async def close(self) -> None:
+        """Listen no more; connections that are held are closed."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for writer in self._held:
+            writer.close()
+        self._held.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            if self.mode == "silent":
+                self._held.add(writer)
+                return
+            if self.mode == "reset":
+                _reset(writer)
+                return
+            await asyncio.sleep(self.delay_s)
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(PAGE))
+            await self._write(writer)
+        writer.close()
+
+    async def _write(self, writer: asyncio.StreamWriter) -> None:
+        if self.mode != "trickle":
+            writer.write(PAGE)
+            await writer.drain()
+            return
+        for n in range(0, len(PAGE), self.bytes_per_s // 10):
+            writer.write(PAGE[n : n + self.bytes_per_s // 10])
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST: a linger time of zero."""
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

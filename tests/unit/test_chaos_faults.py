@@ -1,0 +1,171 @@
+"""Every fault is sound data: it round-trips, has an undo, a row per target and an experiment that uses it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from chaoslib.experiment import ensure_experiment_is_valid
+
+import chaos
+from chaos import experiment
+from chaos.catalogue import NOT_KILLED, QUICK_COUNT, fault_named, faults_of
+from chaos.decidable import problems
+from chaos.faults import CLASSES, CpuStarve, DatabaseSlow, Fault, FaultError, Kill, Latency, from_spec
+from chaos.support import SUPPORT, refusal
+from stages.blast_radius import Impact
+from stages.catalogue import ASYNC, MESH, STAGES, SYNC, VARIANTS
+
+ALL = [(stage, named) for stage in STAGES.values() for named in faults_of(stage)]
+IDS = [f"{stage.name}:{named.name}" for stage, named in ALL]
+
+
+@pytest.mark.parametrize(("stage", "named"), ALL, ids=IDS)
+def test_every_fault_of_the_catalogue_round_trips_and_can_be_decided(stage, named) -> None:
+    assert from_spec(json.loads(json.dumps(named.fault.spec()))) == named.fault
+    assert problems(named.fault, stage) == []
+
+
+def test_every_class_of_fault_says_how_it_is_undone() -> None:
+    assert [cls.kind for cls in CLASSES.values() if "Undo: " not in (cls.__doc__ or "")] == []
+
+
+def test_every_class_of_fault_is_used_by_the_catalogue_of_sync() -> None:
+    assert {named.fault.kind for named in faults_of(SYNC)} == set(CLASSES)
+
+
+def test_every_target_has_a_row_for_every_class() -> None:
+    assert {target: set(row) for target, row in SUPPORT.items()} == {t: set(CLASSES) for t in ("local", "k8s", "aws")}
+    assert [kind for kind in CLASSES if refusal("local", kind)] == []
+    assert "does not support kill" in (refusal("aws", "kill") or "")
+    assert "unknown target 'moon'" in (refusal("moon", "kill") or "")
+
+
+def test_a_spec_that_is_wrong_in_several_ways_is_refused_with_all_of_them() -> None:
+    with pytest.raises(FaultError) as caught:
+        from_spec({"kind": "latency", "delay_ms": "much", "colour": "red"})
+    assert caught.value.problems == [
+        "latency: unknown field 'colour'",
+        "latency: 'wire' is missing",
+        "latency: delay_ms='much' must be of type int",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"kind": "explode"}, "must be one of kill"),
+        ("kill payments", "not a fault: 'kill payments'"),
+        ({"kind": "latency", "wire": "a-b", "delay_ms": 5, "jitter_ms": 9}, "jitter_ms=9 is more than delay_ms=5"),
+        ({"kind": "bandwidth", "wire": "a-b", "bytes_per_s": 0}, "bytes_per_s=0 must be at least 1"),
+        ({"kind": "cpu-starve", "service": "a", "share": 1.5, "period_ms": 5}, "share=1.5 must lie between 0 and 1"),
+        ({"kind": "database-slow", "database": "a", "hold_ms": 9, "every_ms": 9}, "hold_ms=9 must be less than"),
+        ({"kind": "pause", "service": True}, "service=True must be of type str"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(spec, said) -> None:
+    with pytest.raises(FaultError, match=said.replace("(", r"\(")):
+        from_spec(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "impact"),
+    [
+        ("payments-killed", Impact(down=frozenset({"payments"}), crashed=frozenset({"payments"}))),
+        ("payments-paused", Impact(down=frozenset({"payments"}))),
+        ("orders-email-reset", Impact(cut=frozenset({"orders-email"}))),
+        ("orders-payments-latency", Impact(delay_ms={"orders-payments": 440})),
+        ("storefront-inventory-bandwidth", Impact(delay_ms={"storefront-inventory": 5000})),
+        ("payments-database-locked", Impact(down=frozenset({"payments"}))),
+        ("inventory-database-slow", Impact(delay_ms={"storefront-inventory": 60, "orders-inventory": 60})),
+    ],
+)
+def test_a_fault_tells_the_model_what_it_does(name, impact) -> None:
+    assert fault_named(SYNC, name).fault.impact(SYNC) == impact
+
+
+def test_the_loss_of_a_cluster_kills_what_lives_there() -> None:
+    impact = fault_named(MESH, "fulfilment-cluster-outage").fault.impact(MESH)
+    assert impact == Impact(down=frozenset({"inventory", "shipping"}), crashed=frozenset({"inventory", "shipping"}))
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=lambda s: s.name)
+def test_every_cluster_is_lost_once_and_every_service_killed_but_the_few_with_a_reason(stage) -> None:
+    faults = [named.fault for named in faults_of(stage)]
+    lost = {f.cluster for f in faults if f.kind == "cluster-outage"}
+    killed = {f.service for f in faults if f.kind == "kill"}
+    assert lost == {c.name for c in stage.clusters}
+    assert killed | set(NOT_KILLED) == {s.name for s in stage.services}
+
+
+def test_a_stage_that_sends_messages_has_no_wire_to_break_between_orders_and_payments() -> None:
+    assert "orders-payments-latency" not in {named.name for named in faults_of(ASYNC)}
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=lambda s: s.name)
+def test_a_quick_run_takes_four_faults_of_several_classes(stage) -> None:
+    quick = [named for named in faults_of(stage) if named.quick]
+    assert len(quick) == QUICK_COUNT
+    assert len({named.fault.kind for named in quick}) > 1
+
+
+def test_every_variant_is_exposed_by_a_fault_of_the_catalogue() -> None:
+    assert {v.exposed_by for v in VARIANTS.values()} <= {named.name for named in faults_of(SYNC)}
+
+
+def test_an_unknown_fault_is_answered_with_what_there_is() -> None:
+    with pytest.raises(KeyError, match="stage 'sync' has no fault 'payments-exploded'; it has accounts-killed, "):
+        fault_named(SYNC, "payments-exploded")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Kill(service="payment"), "stage 'sync' has no service 'payment'"),
+        (Latency(wire="orders-payments", delay_ms=150), "too close to its timeout_ms=300"),
+        (Latency(wire="orders-payments", delay_ms=220, jitter_ms=100), "adds 240 to 640 ms"),
+        (Latency(wire="storefront-orders", delay_ms=300), "too close to its SLO of 500 ms"),
+        (CpuStarve(service="email", share=0.5, period_ms=1000), "may or may not suffice"),
+        (CpuStarve(service="email", share=0.02, period_ms=300), "stands still for 294 ms, too close to timeout_ms=300"),
+        (DatabaseSlow(database="inventory", hold_ms=150, every_ms=600), "too close to the busy timeout of 200 ms"),
+        (DatabaseSlow(database="inventory", hold_ms=90, every_ms=100), "leaves too little of every_ms=100"),
+        (from_spec({"kind": "database-locked", "database": "inventory"}), "waits 450 ms before it falls back"),
+        (from_spec({"kind": "database-locked", "database": "storefront"}), "has no database 'storefront'"),
+        (from_spec({"kind": "bandwidth", "wire": "storefront-inventory", "bytes_per_s": 20000}), "too close to its"),
+    ],
+)
+def test_a_fault_next_to_a_limit_is_reported_as_undecidable(fault: Fault, said: str) -> None:
+    assert said in " | ".join(problems(fault, SYNC))
+
+
+def test_the_delay_that_exposes_double_charges_lets_the_request_arrive_before_its_caller_gives_up() -> None:
+    fault = fault_named(SYNC, "orders-payments-latency").fault
+    timeout_ms = SYNC.channel("orders-payments").timeout_ms
+    assert fault.delay_ms < 0.8 * timeout_ms < timeout_ms < fault.round_trip_ms
+
+
+def test_the_experiment_files_and_the_table_are_what_the_catalogue_gives() -> None:
+    assert experiment.stale() == [], "run: python -m chaos.experiment --write"
+
+
+@pytest.mark.parametrize("name", experiment.catalogue())
+def test_every_experiment_file_is_valid_and_always_rolls_back(name) -> None:
+    document = json.loads((experiment.DIRECTORY / f"{name}.json").read_text())
+    ensure_experiment_is_valid(document)
+    assert document["runtime"] == {"rollbacks": {"strategy": "always"}}
+    assert [a["provider"]["func"] for a in document["method"]] == ["inject", "fault_bites", "hold"]
+    assert [a["provider"]["func"] for a in document["rollbacks"]] == ["undo", "recovered"]
+
+
+def test_discover_finds_every_action_and_probe() -> None:
+    found = {a["name"]: a["type"] for a in chaos.discover(discover_system=False)["activities"]}
+    assert found == {
+        "inject": "action",
+        "hold": "action",
+        "undo": "action",
+        "deployment_record": "probe",
+        "fault_bites": "probe",
+        "operations_steady": "probe",
+        "no_worse_than_predicted": "probe",
+        "recovered": "probe",
+    }

@@ -1,0 +1,155 @@
+"""Nothing is injected that is not proven ours: each step of the staircase refuses with its reason."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chaos import target
+from chaos.faults import DatabaseLocked, Kill, Latency, Pause, Refuse
+from chaos.guard import Facts, Refused, check
+from chaos.lease import CloudError, LeaseState, Live, State
+from stages.deployment import Deployment, Instance, Wire
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A private directory with a short path and a listening socket in it."""
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{directory}/cloud.sock")
+        yield Path(directory)
+
+
+@pytest.fixture
+def facts(home: Path) -> Facts:
+    """Under which everything is fine."""
+    record = Deployment(
+        name="shop",
+        run_id="run-1",
+        stage="sync",
+        target="local",
+        control=str(home / "cloud.sock"),
+        edge="http://127.0.0.1:1",
+        directory=str(home),
+        services={"payments": Instance(url="http://127.0.0.1:2", cluster="shop", pid=1, log="")},
+        wires={"orders-payments": Wire(listen="127.0.0.1:3", caller="orders", callee="payments")},
+    )
+    return Facts(
+        fault=Kill(service="payments"),
+        lease="mine",
+        record=record,
+        live=lambda: Live(deployment=record, faults=()),
+        uid=os.getuid(),
+    )
+
+
+def refusal(facts: Facts) -> str:
+    with pytest.raises(Refused) as caught:
+        check(facts)
+    assert str(caught.value).startswith("not injecting: ")
+    return caught.value.reason
+
+
+def with_record(facts: Facts, **changes: object) -> Facts:
+    """The record says something else; what runs is as it was."""
+    return replace(facts, record=replace(facts.record, **changes))
+
+
+def with_lease(facts: Facts, fault: object, lease: str = "theirs") -> Facts:
+    held = LeaseState(lease=lease, state=State.ON, fault=fault)
+    return replace(facts, live=lambda: Live(deployment=facts.record, faults=(held,)))
+
+
+def test_what_is_ours_passes(facts: Facts) -> None:
+    assert check(facts).deployment == facts.record
+
+
+def test_a_fault_that_makes_no_sense_is_refused(facts: Facts) -> None:
+    bad = Latency(wire="orders-payments", delay_ms=-1)
+    assert "delay_ms=-1 must be at least 1" in refusal(replace(facts, fault=bad))
+
+
+def test_a_target_without_support_is_refused(facts: Facts) -> None:
+    assert "target 'aws' does not support kill" in refusal(with_record(facts, target="aws"))
+
+
+def test_a_control_address_that_is_no_socket_is_refused(facts: Facts, home: Path) -> None:
+    (home / "file").touch()
+    assert "is not a unix socket" in refusal(with_record(facts, control=str(home / "file")))
+    assert "could not be evaluated" in refusal(with_record(facts, control=str(home / "nothing")))
+
+
+def test_a_socket_in_a_directory_that_others_can_enter_is_refused(facts: Facts, home: Path) -> None:
+    home.chmod(0o755)
+    assert "has mode 0755 and must have 0700" in refusal(facts)
+
+
+def test_a_socket_of_somebody_else_is_refused(facts: Facts) -> None:
+    assert "belongs to user" in refusal(replace(facts, uid=facts.uid + 1))
+
+
+@pytest.mark.parametrize("address", ["http://10.0.0.7:80", "http://example.org", "nonsense"])
+def test_an_address_off_this_machine_is_refused(facts: Facts, address: str) -> None:
+    reason = refusal(with_record(facts, edge=address))
+    assert "not this machine's loopback" in reason or "could not be evaluated" in reason
+
+
+def test_a_target_that_cannot_be_asked_is_refused(facts: Facts) -> None:
+    def live() -> Live:
+        raise CloudError("nobody answers", definite=True)
+
+    assert "cannot be asked what runs there: nobody answers" in refusal(replace(facts, live=live))
+
+
+def test_the_record_of_another_run_is_refused(facts: Facts) -> None:
+    assert "with run id 'run-0', but what runs is 'shop' with run id 'run-1'" in refusal(
+        with_record(facts, run_id="run-0")
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Kill(service="billing"), "no service 'billing'; it has payments"),
+        (Refuse(wire="orders-billing"), "no wire 'orders-billing'; it has orders-payments"),
+        (DatabaseLocked(database="payments"), "no database 'payments'; it has none"),
+    ],
+)
+def test_an_unknown_target_is_refused(facts: Facts, fault, said: str) -> None:
+    assert said in refusal(replace(facts, fault=fault))
+
+
+def test_a_place_that_another_fault_holds_is_refused(facts: Facts) -> None:
+    assert "lease 'theirs' is already on payments" in refusal(with_lease(facts, Pause(service="payments").spec()))
+    assert "already on payments" in refusal(with_lease(facts, {"kind": "cluster-outage", "cluster": "shop"}))
+
+
+def test_a_fault_at_another_place_and_our_own_lease_do_not_stand_in_the_way(facts: Facts) -> None:
+    check(with_lease(facts, Refuse(wire="orders-payments").spec()))
+    check(with_lease(facts, Kill(service="payments").spec(), lease="mine"))
+
+
+def test_a_lease_that_holds_something_unknown_is_refused(facts: Facts) -> None:
+    assert "could not be evaluated" in refusal(with_lease(facts, {"kind": "meteorite"}))
+
+
+def test_a_record_that_cannot_be_read_is_refused(home: Path) -> None:
+    (home / "deployment.json").write_text("{}")
+    for path in (home / "nothing.json", home / "deployment.json"):
+        with pytest.raises(Refused, match=r"not injecting: deployment record .* cannot be read"):
+            target.read(path)
+
+
+def test_without_a_name_the_only_deployment_is_meant_and_none_is_refused(home: Path) -> None:
+    with pytest.raises(Refused, match="no deployment runs in"):
+        target.find("", home)
+    (home / "deployments" / "shop").mkdir(parents=True)
+    record = home / "deployments" / "shop" / "deployment.json"
+    record.touch()
+    assert target.find("", home) == target.find("shop", home) == record
