@@ -68,7 +68,7 @@ class OperationStats:
     degraded: int
     """Of the ok ones, answered by a fallback."""
     p50_ms: float | None
-    """Latency from the intended start, over the latest 2,000 answers; None without any. So are the other two."""
+    """Latency from the intended start, over the latest 1,000 answers; None without any. So are the other two."""
     p95_ms: float | None
     p99_ms: float | None
 

@@ -96,6 +96,10 @@ class OpenLoop:
         self.primed = Event()
         """Set when a generator has begun, or has given up: then `failure` says why."""
         self.failure: str | None = None
+        self.closed = False
+        """True: nobody comes any more. Set it before Locust is told to stop, which is slow about it."""
+        self.house: Any = None
+        """The greenlet that runs `keep_house`, where somebody is to end it."""
         self.cpu_share = 0.0
         self._generators = generators
         self._enrolled = 0
@@ -153,6 +157,8 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
 
     def on_start(self) -> None:
         """Read the home document and the catalogue, then start the timetable."""
+        if self.environment.open_loop is None:
+            raise RuntimeError("no load to drive: the log says what is wrong with it")
         self._loop: OpenLoop = self.environment.open_loop
         name = self._loop.enrol()
         seed = f"{self._loop.seed}{name}"
@@ -175,7 +181,7 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
     def wait_time(self) -> float:
         """Seconds until the next arrival is due, at most TICK_S: Locust calls this after each `dispatch`."""
         now_ns = time.monotonic_ns()
-        wait_s = min(max(0.0, (self._due_ns - now_ns) / 1e9), TICK_S)
+        wait_s = TICK_S if self._loop.closed else min(max(0.0, (self._due_ns - now_ns) / 1e9), TICK_S)
         self._wake_ns = now_ns + round(wait_s * 1e9)
         return wait_s
 
@@ -187,7 +193,7 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
             self._loop.recorder.add(Stall(source="generator", start_ns=self._wake_ns, end_ns=now_ns))
         self._follow_dial(now_ns)
         for _ in range(BATCH):
-            if self._due_ns > now_ns:
+            if self._due_ns > now_ns or self._loop.closed:
                 return
             self._launch(self._next.operation, self._due_ns)
             self._next = next(self._arrivals)

@@ -76,13 +76,14 @@ class Session:
         if self.loop.failure:
             raise BadCommand(self.loop.failure)
         if self._asked.warm_up.seconds > 0:
-            gevent.sleep(self._asked.warm_up.seconds)
+            _sleep_until(time.monotonic() + self._asked.warm_up.seconds)
             self.loop.rate_per_s, self.loop.mix = self._asked.rate_per_s, self._asked.mix
         placed = self.loop.tally.outcomes("place-order")
         return {"at_ns": time.monotonic_ns(), "stocked": placed[Outcome.OK]}
 
     def end(self) -> None:
         """No more arrivals; returns when every request has its record on file."""
+        self.loop.closed = True
         self._environment.runner.stop()
         self.loop.recorder.flush()
 
@@ -145,6 +146,12 @@ def main() -> None:
         except BadCommand as error:
             reply = {"ok": False, "error": str(error)}
         os.write(replies, json.dumps(reply).encode() + b"\n")
+
+
+def _sleep_until(deadline: float) -> None:
+    """gevent counts from when its loop last woke, which is too early after work that took long."""
+    while (left := deadline - time.monotonic()) > 0:
+        gevent.sleep(left)
 
 
 def _read(lines: Any) -> None:
