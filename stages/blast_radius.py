@@ -23,9 +23,6 @@ from stages.model import Channel, Kind, Operation, Stage
 USERS = "users"
 """The caller of every entry; 'users-storefront' names the edge in `Impact.cut` and `Impact.delay_ms`."""
 
-BACKOFF_MS = 100
-"""Longest pause before one more attempt: 50 ms plus as much jitter."""
-
 
 class Effect(StrEnum):
     """What users notice of a fault, ordered: unaffected < degraded < delayed < failing."""
@@ -206,7 +203,7 @@ def _fall_back(
     if answer.effect is Effect.FAILING:
         return replace(failed, why=f"{failed.why}, nor can {instead.callee} answer instead ({answer.why})")
     # An open breaker answers at once; without one every request first waits out its attempts.
-    waited_ms = 0 if channel.breaker else reaction_ms(channel)
+    waited_ms = 0 if channel.breaker else channel.reaction_ms
     return _Reached(
         effect=Effect.DEGRADED,
         added_ms=waited_ms + answer.added_ms,
@@ -252,11 +249,6 @@ def _awaited(stage: Stage, operation: Operation, channel: Channel, above: frozen
         return True
     beyond = [c for c in stage.channels_from(channel.callee, operation.name) if c.callee not in above]
     return any(_awaited(stage, operation, c, above | {channel.callee}) for c in beyond)
-
-
-def reaction_ms(channel: Channel) -> int:
-    """Longest time a caller spends on a call that fails, milliseconds: all attempts and the pauses between them."""
-    return channel.attempts * (channel.timeout_ms or 0) + (channel.attempts - 1) * BACKOFF_MS
 
 
 _VERBS = {

@@ -236,7 +236,8 @@ MESH = replace(
     ),
     channels=tuple(
         replace(c, via=(*c.via, "registry", "gateway"))
-        if c.kind is Kind.CALL and (c.caller, c.callee) in {("storefront", "inventory"), ("storefront", "analytics"), ("storefront", "cache")}
+        if c.kind is Kind.CALL
+        and (c.caller, c.callee) in {("storefront", "inventory"), ("storefront", "analytics"), ("storefront", "cache")}
         else c
         for c in ASYNC.channels
     ),

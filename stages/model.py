@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+BACKOFF_MS_MAX = 100
+"""Longest pause before a caller's next attempt: 50 ms plus as much jitter."""
+
 
 class Kind(StrEnum):
     """What a channel asks of the caller."""
@@ -115,6 +118,11 @@ class Channel:
     def name(self) -> str:
         """Unique in a stage, 'orders-payments': part of wire and fault names."""
         return f"{self.caller}-{self.callee}"
+
+    @property
+    def reaction_ms(self) -> int:
+        """Longest time a caller spends on a call that fails: all attempts and the pauses between them."""
+        return self.attempts * (self.timeout_ms or 0) + (self.attempts - 1) * BACKOFF_MS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

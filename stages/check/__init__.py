@@ -1,21 +1,32 @@
 """What follows from what was seen: pure functions from a run's history to verdicts.
 
-verdict       what a check can say, and how verdicts merge
-counting      which requests count, and which were bad
-cells         one fault x operation cell, and all promised cells together
-containment   judge_fault: did a fault stay where the model said it would
-recovery      when was the shop well again
-radius        how far the faults reached
+verdict         what a check can say, and how verdicts merge
+counting        which requests count, and which were bad
+cells           one fault x operation cell, and all promised cells together
+containment     judge_fault: did a fault stay where the model said it would
+recovery        when was the shop well again
+radius          how far the faults reached
+service_levels  does each operation keep its promise while nothing is broken
+generator       was the load what it claimed to be
+seen            a finished run, indexed for the checks of its effects
+orders, ledgers the checks of its effects; invariants is the table of them all
+afterwards      did every fault end, and is nothing left
 """
 
+from stages.check.afterwards import nothing_left_behind, recovered_after_every_fault
 from stages.check.cells import UNKNOWN, Cell, Pooled
 from stages.check.containment import Baseline, FaultJudgement, judge_fault
 from stages.check.counting import Counts, Outstanding, Span
+from stages.check.generator import generator_honest
+from stages.check.invariants import INVARIANTS, invariants
 from stages.check.radius import MeasuredRadius, measured_radius
 from stages.check.recovery import recovery
+from stages.check.seen import Seen
+from stages.check.service_levels import ServiceLevel, service_levels
 from stages.check.verdict import Check, Verdict, guarded, worst
 
 __all__ = [
+    "INVARIANTS",
     "UNKNOWN",
     "Baseline",
     "Cell",
@@ -25,11 +36,18 @@ __all__ = [
     "MeasuredRadius",
     "Outstanding",
     "Pooled",
+    "Seen",
+    "ServiceLevel",
     "Span",
     "Verdict",
+    "generator_honest",
     "guarded",
+    "invariants",
     "judge_fault",
     "measured_radius",
+    "nothing_left_behind",
+    "recovered_after_every_fault",
     "recovery",
+    "service_levels",
     "worst",
 ]

@@ -33,8 +33,9 @@ where thresholds from 20 to 200 ms made no difference in simulation."""
 CENSORED_MAX = 0.25
 """Above this share of censored requests a window gives no verdict."""
 
-ANSWER_WAIT_S = 3.0
-"""Where nobody says which requests are still out: after this time each has its answer or its client's timeout."""
+ANSWER_WAIT_S = 3.25
+"""Where nobody says which requests are still out: after this time each has its answer or met its client's timeout of
+3 s, and the history file has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +95,9 @@ class Sample:
 def generators_fault(unsent: Unsent) -> bool:
     """Whether an arrival was lost because the generator could not send it, not because there was nothing to ask for.
 
-    Reasons of the second kind begin with 'no ' ('no order to cancel'); whatever else is read as the generator's.
+    Reasons of the second kind begin with 'no order' ('no order to cancel'); whatever else is read as the generator's.
     """
-    return not unsent.reason.startswith("no ")
+    return not unsent.reason.startswith("no order")
 
 
 class Censor:
