@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.blast_radius import Prediction, predict
+from stages.blast_radius import Effect, Prediction, predict
 from stages.catalogue import STAGES, VARIANTS
 from stages.deployment import Deployment
 from stages.model import Stage, Variant
@@ -70,7 +70,7 @@ class StagePlan:
     @property
     def promised_cells(self) -> int:
         """Cells predicted unaffected or degraded: the number of chances to accuse one wrongly."""
-        return sum(p.effect.name in ("UNAFFECTED", "DEGRADED") for row in self.predictions.values() for p in row.values())
+        return sum(p.effect <= Effect.DEGRADED for row in self.predictions.values() for p in row.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +109,7 @@ def make_plan(
         )
     plans = tuple(_stage_plan(STAGES[n], catalogue.get(n, ()), wishes, variant) for n in names)
     known = sorted({f.name for n in names for f in catalogue.get(n, ())})
-    problems += [
-        _unknown("fault", f, known, "stages list --faults") for f in wishes.faults if names and f not in known
-    ]
+    problems += [unknown("fault", f, known, "stages list --faults") for f in wishes.faults if names and f not in known]
     if problems:
         raise BadInput(problems)
     return Plan(
@@ -135,7 +133,7 @@ def _stage_names(
         return [use.stage] if use.stage in STAGES else []
     for name in wishes.stages:
         if name not in STAGES:
-            problems.append(_unknown("stage", name, list(STAGES), "stages list"))
+            problems.append(unknown("stage", name, list(STAGES), "stages list"))
         else:
             problems += [f"stage {name!r} cannot run here: {why}" for why in cannot.get(name, ())]
     able = [n for n in STAGES if not cannot.get(n)]
@@ -149,7 +147,7 @@ def _variant(wishes: Wishes, problems: list[str]) -> Variant | None:
     if wishes.variant is None:
         return None
     if wishes.variant not in VARIANTS:
-        problems.append(_unknown("variant", wishes.variant, list(VARIANTS), "stages list --variants"))
+        problems.append(unknown("variant", wishes.variant, list(VARIANTS), "stages list --variants"))
         return None
     return VARIANTS[wishes.variant]
 
@@ -162,12 +160,11 @@ def _stage_plan(stage: Stage, faults: Sequence[FaultPlan], wishes: Wishes, varia
         chosen = tuple(f for f in faults if f.quick or f.name in exposing)
     else:
         chosen = tuple(faults)
-    return StagePlan(
-        stage=stage, faults=chosen, predictions={f.name: predict(stage, f.impact) for f in chosen}
-    )
+    return StagePlan(stage=stage, faults=chosen, predictions={f.name: predict(stage, f.impact) for f in chosen})
 
 
-def _unknown(what: str, name: str, known: Sequence[str], see: str) -> str:
+def unknown(what: str, name: str, known: Sequence[str], see: str) -> str:
+    """The sentence for a name that is not in the catalogue."""
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"unknown {what} {name!r}: {hint}'{see}' shows all {len(known)}"

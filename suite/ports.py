@@ -1,9 +1,9 @@
 """What the pipeline needs from the outside, as contracts; `suite.bootstrap` says who keeps them.
 
-    Target   deploys a stage and takes it away
-    Load     drives users' operations, open loop
-    Faults   injects a fault, holds it, undoes it
-    Clock    tells and passes time
+Target   deploys a stage and takes it away
+Load     drives users' operations, open loop
+Faults   injects a fault, holds it, undoes it
+Clock    tells and passes time
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stages.blast_radius import Impact
+from stages.check import Outstanding
 from stages.deployment import Deployment
 from stages.history import Audit
 from stages.model import Stage, Variant
@@ -90,8 +91,17 @@ class Target(Protocol):
     def footprint(self, deployment: Deployment) -> Footprint:
         """What it costs right now."""
 
-    def residue(self, deployment: Deployment) -> list[str]:
-        """After `down`: a sentence for each thing that is still there."""
+    def drift(self, deployment: Deployment) -> list[str]:
+        """A sentence for each thing that is not as it was deployed (a service that died, say)."""
+
+    def active_faults(self, name: str) -> list[str]:
+        """The faults that are on right now."""
+
+    def log(self, name: str, service: str, lines: int) -> list[str]:
+        """The last lines a service wrote, oldest first."""
+
+    def residue(self, name: str) -> list[str]:
+        """After `down`: a sentence for each thing of that deployment that is still there."""
 
     def heal(self, name: str | None = None) -> tuple[list[str], list[str]]:
         """Undo every fault (of one deployment, or of all): names healed, names that could not be."""
@@ -101,12 +111,18 @@ class Load(Protocol):
     """The load generator, a process of its own. Writes Invocation, Unsent, Usage, Stall records to its files."""
 
     def start(
-        self, deployment: Deployment, *, rate: float, seed: int, mix: Mapping[str, int], directory: Path, stock: int
+        self, deployment: Deployment, *, run_id: str, rate: float, seed: int, mix: Mapping[str, int], stock: int
     ) -> list[Path]:
-        """Discover the shop, put `stock` confirmed orders by, begin the mix; return the history files it writes."""
+        """Discover the shop, put about `stock` confirmed orders by, begin the mix; return the history files it writes.
+
+        Keys of operations begin with '<run_id>-'.
+        """
 
     def phase(self, name: str) -> None:
         """Mark that the run enters a phase."""
+
+    def outstanding(self) -> list[Outstanding]:
+        """Requests that were sent and have no answer yet; everything else due by now is in the history files."""
 
     def stop(self) -> None:
         """Send nothing more, wait for what is in flight, flush."""

@@ -1,6 +1,6 @@
-"""Where a run's files go: `runs/<utc>-<seed>/` with `runs/latest` pointing at the newest, or a directory the user names.
+"""Where a run's files go: `runs/<utc>-<seed>/`, `runs/latest` pointing at the newest, or a directory of the user's.
 
-    verdict.json  report.html  junit.xml  history.jsonl  environment.json  logs/
+verdict.json  report.html  junit.xml  history.jsonl  environment.json  logs/
 """
 
 from __future__ import annotations
@@ -32,10 +32,7 @@ class Store:
     @classmethod
     def create(cls, out: Path | None, *, now: datetime, seed: int) -> Store:
         """Make the directory; BadInput when that cannot be done or would mix two runs."""
-        if out is None:
-            directory = RUNS / f"{now:%Y%m%dT%H%M%SZ}-{seed}"
-        else:
-            directory = out
+        directory = RUNS / f"{now:%Y%m%dT%H%M%SZ}-{seed}" if out is None else out
         try:
             directory.mkdir(parents=True, exist_ok=out is not None)
         except FileExistsError:
@@ -82,6 +79,14 @@ class Store:
             if log.is_file():
                 with suppress(OSError):
                     shutil.copy(log, target / log.name)
+
+    def keep_generator_logs(self) -> None:
+        """Copy what the load and chaos processes wrote besides their histories, and the journals of Chaos Toolkit."""
+        for found in sorted(self.parts.rglob("*")):
+            if found.suffix in (".log", ".json") and found.is_file():
+                name = "-".join(found.relative_to(self.parts).parts)
+                with suppress(OSError):
+                    shutil.copy(found, self.logs / name)
 
     def finish(self) -> None:
         """Remove what only served while the run was on."""

@@ -1,0 +1,343 @@
+"""The command line: `stages`. Exit statuses, arguments, and who is asked to do what; nothing else.
+
+    verify    0 valid, 1 invalid, 2 unknown
+    others    0 done, 1 could not be done (the message says why)
+    all       130 interrupted, 254 wrong usage or bad input (nothing was started), 255 our own crash
+
+Imports of anything heavy are inside the commands: `stages --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from suite.plan import DEFAULT_RATE, Wishes
+from suite.ports import BadInput, SuiteError
+
+if TYPE_CHECKING:
+    from stages.model import Stage, Variant
+    from suite.show import Page
+
+EXIT_FAILED, EXIT_INTERRUPTED, EXIT_BAD_INPUT, EXIT_CRASH = 1, 130, 254, 255
+EXIT_OF = {"valid": 0, "invalid": 1, "unknown": 2}
+
+app = typer.Typer(
+    name="stages",
+    help="Deploy one shop through the stages of decoupling, break it under load, and compare the predicted "
+    "blast radius with the measured one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of text.")]
+Use = Annotated[
+    str | None, typer.Option("--use", metavar="DEPLOYMENT", help="A running deployment; default: the only one.")
+]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@app.command("list")
+def list_(
+    faults: Annotated[bool, typer.Option("--faults", help="List the faults of each stage.")] = False,
+    variants: Annotated[bool, typer.Option("--variants", help="List the deliberately broken variants.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The stages, or the faults, or the broken variants."""
+    from suite import show
+    from suite.bootstrap import fault_catalogue, target
+
+    if variants:
+        _print(show.variants(), as_json)
+    elif faults:
+        _print(show.faults(fault_catalogue()), as_json)
+    else:
+        _print(show.stages(target()), as_json)
+
+
+@app.command()
+def show(stage: Annotated[str, typer.Argument(metavar="STAGE")], as_json: Json = False) -> None:
+    """One stage: systems, operations, channels, promises it cannot keep, and what each fault is predicted to break."""
+    from suite import show as text
+    from suite.bootstrap import fault_catalogue
+
+    _print(text.stage(_stage(stage), fault_catalogue()[stage]), as_json)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="BEFORE")],
+    after: Annotated[str, typer.Argument(metavar="AFTER")],
+    as_json: Json = False,
+) -> None:
+    """What changes between two stages: channels, clusters, promises, and what each fault breaks."""
+    from suite import show as text
+    from suite.bootstrap import fault_catalogue
+
+    _print(text.difference(_stage(before), _stage(after), fault_catalogue()), as_json)
+
+
+@app.command()
+def up(
+    stage: Annotated[str, typer.Argument(metavar="STAGE")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the deployment; default: the stage's.")] = None,
+    variant: Annotated[str | None, typer.Option("--variant", help="Deploy a deliberately broken shop.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Deploy a stage on the local target and leave it running."""
+    from suite.bootstrap import new_run_id, target
+
+    chosen = _stage(stage)
+    broken = _variant(variant)
+    local = target()
+    if reasons := local.cannot(chosen):
+        raise BadInput([f"stage {stage!r} cannot run here: {why}" for why in reasons])
+    with err.status(f"deploying {stage}") as status:
+        deployment = local.up(
+            chosen,
+            name=name or stage,
+            run_id=new_run_id(),
+            variant=broken,
+            owner_pid=None,
+            progress=status.update,
+        )
+    if as_json:
+        _json(json.loads(deployment.to_json()))
+    else:
+        out.print(f"{deployment.name}: stage {deployment.stage} answers at {deployment.edge}")
+        out.print(f"logs: {deployment.directory}/logs", style="dim")
+
+
+@app.command()
+def down(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[DEPLOYMENT]...")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every deployment there is.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take deployments away, with every process, port, file and fault of theirs."""
+    from suite.bootstrap import target
+
+    local = target()
+    there = local.names()
+    chosen = there if everything else (names or there)
+    if not everything and not names and len(there) > 1:
+        raise BadInput([f"which one? {', '.join(there)} are running: name them, or say --all"])
+    for name in chosen:
+        local.down(name)
+    if as_json:
+        _json({"down": sorted(chosen)})
+    else:
+        out.print("\n".join(f"{name}: down" for name in chosen) or "nothing was running")
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[DEPLOYMENT]")] = None,
+    as_json: Json = False,
+) -> None:
+    """What runs, what does not any more, and which faults are on."""
+    from suite import show as text
+    from suite.bootstrap import target
+
+    local = target()
+    names = [local.get(name).name] if name else local.names()
+    _print(text.status(local, names), as_json)
+
+
+@app.command()
+def logs(
+    service: Annotated[str, typer.Argument(metavar="SERVICE")],
+    use: Use = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000, help="How many, from the end.")] = 100,
+) -> None:
+    """The last lines a service wrote."""
+    from suite.bootstrap import choose_deployment, target
+
+    local = target()
+    deployment = choose_deployment(local, use)
+    if service not in deployment.services:
+        raise BadInput(
+            [f"deployment {deployment.name!r} has no service {service!r}; it has {', '.join(deployment.services)}"]
+        )
+    sys.stdout.write("".join(line + "\n" for line in local.log(deployment.name, service, lines)))
+
+
+@app.command()
+def verify(
+    stages: Annotated[list[str] | None, typer.Argument(metavar="[STAGE]...", help="Default: all that can run.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The four most telling faults of each stage.")] = False,
+    faults: Annotated[str, typer.Option("--faults", metavar="NAME,...", help="Only these faults.")] = "",
+    rate: Annotated[float, typer.Option("--rate", metavar="R", help="Requests per second over all operations.")] = (
+        DEFAULT_RATE
+    ),
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of arrivals and operations.")] = 7,
+    variant: Annotated[
+        str | None, typer.Option("--variant", metavar="NAME", help="A deliberately broken shop.")
+    ] = None,
+    use: Use = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: runs/<utc>-<seed>.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Deploy, load, break, heal, judge. Exit status 0 valid, 1 invalid, 2 unknown."""
+    from suite.bootstrap import verify_parts
+    from suite.report.text import print_summary
+    from suite.verify import verify as run
+
+    wishes = Wishes(
+        stages=tuple(stages or ()),
+        quick=quick,
+        faults=tuple(name.strip() for name in faults.split(",") if name.strip()),
+        rate=rate,
+        seed=seed,
+        variant=variant,
+    )
+    signal.signal(signal.SIGTERM, _interrupt)
+    with verify_parts(wishes, use=use, out=out_dir, console=err, argv=sys.argv[1:]) as parts:
+        verdict = run(parts)
+    if as_json:
+        _json(verdict)
+    else:
+        print_summary(verdict, out)
+        out.print(f"report: {parts.store.directory / 'report.html'}", style="dim")
+    raise typer.Exit(EXIT_OF[verdict["verdict"]])
+
+
+@app.command()
+def load(
+    use: Use = None,
+    rate: Annotated[float, typer.Option("--rate", metavar="R", help="Requests per second over all operations.")] = (
+        DEFAULT_RATE
+    ),
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=3600, help="How long.")] = 20,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 7,
+    as_json: Json = False,
+) -> None:
+    """Drive a running deployment with open-loop load and print latency per operation. 2 if the generator lagged."""
+    from suite.bootstrap import drive
+
+    page = drive(use=use, rate=rate, seconds=seconds, seed=seed)
+    _print(page, as_json)
+    raise typer.Exit(EXIT_OF[page.content["verdict"]])
+
+
+@app.command()
+def heal(as_json: Json = False) -> None:
+    """Undo every fault that is still on, whoever set it."""
+    from suite.bootstrap import target
+
+    healed, left = target().heal()
+    if as_json:
+        _json({"healed": healed, "left": left})
+    else:
+        out.print("\n".join(f"{name}: undone" for name in healed) or "no fault was on")
+        for name in left:
+            err.print(f"{name}: still on", style="red")
+    raise typer.Exit(EXIT_FAILED if left else 0)
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Such as runs/latest.")] = Path("runs/latest"),
+    as_json: Json = False,
+) -> None:
+    """Write report.html and junit.xml again from a run's verdict.json and history.jsonl."""
+    from suite.publish import rewrite
+
+    paths = rewrite(directory)
+    if as_json:
+        _json({"written": [str(path) for path in paths]})
+    else:
+        out.print("\n".join(str(path) for path in paths))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine has and lacks, per target and stage."""
+    from suite.bootstrap import target
+    from suite.doctor import examine
+
+    findings = examine(target())
+    _print(findings, as_json)
+    raise typer.Exit(0 if findings.content["ok"] else EXIT_FAILED)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its status; every way out of the program is one of these lines."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = EXIT_BAD_INPUT
+    except BadInput as error:
+        for problem in error.problems:
+            err.print(f"[bold red]error:[/] {escape(problem)}")
+        status = EXIT_BAD_INPUT
+    except SuiteError as error:
+        err.print(f"[bold red]failed:[/] {escape(str(error))}")
+        status = EXIT_FAILED
+    except (KeyboardInterrupt, click.Abort):
+        err.print("interrupted: healed, torn down")
+        status = EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        err.print(f"[bold red]error:[/] package {error.name!r} is missing: run 'make setup' (or pip install -e .)")
+        status = EXIT_BAD_INPUT
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = EXIT_FAILED
+    except Exception:
+        traceback.print_exc()
+        err.print("[bold red]this is a defect of 'stages' itself[/]: please report it with the lines above")
+        status = EXIT_CRASH
+    sys.exit(status or 0)
+
+
+def _stage(name: str) -> Stage:
+    from stages.catalogue import STAGES
+    from suite.plan import unknown
+
+    if name not in STAGES:
+        raise BadInput([unknown("stage", name, list(STAGES), "stages list")])
+    return STAGES[name]
+
+
+def _variant(name: str | None) -> Variant | None:
+    from stages.catalogue import VARIANTS
+    from suite.plan import unknown
+
+    if name is None:
+        return None
+    if name not in VARIANTS:
+        raise BadInput([unknown("variant", name, list(VARIANTS), "stages list --variants")])
+    return VARIANTS[name]
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _print(page: Page, as_json: bool) -> None:
+    if as_json:
+        _json(page.content)
+    else:
+        for renderable in page.text:
+            out.print(renderable)
+
+
+def _json(content: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,203 @@
+"""One fault, from injection to recovery: inject -> watch until decided -> undo -> wait until all is good again.
+
+load    ------------------------------------------------------------------------------>
+fault        intent  injected  seen ................ release  undoing  undone
+looks                           |<- tau ->|   |   |   |                      |  |  recovered
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stages.check import Baseline, FaultJudgement, judge_fault, recovery
+from stages.deployment import Deployment
+from stages.history import FaultEvent, FaultStep
+from suite.gathered import Gathered
+from suite.plan import Plan, StagePlan
+from suite.ports import Clock, FaultPlan, Faults, Load
+
+LOOK_EVERY_S = 0.5
+"""Time between two looks at the evidence; looking often costs nothing, the evidence is anytime-valid."""
+
+INJECT_S = 20.0
+"""A fault that no probe saw bite this long after it was ordered is given up as not injected."""
+
+UNDO_S = 30.0
+"""An undo that takes longer is trouble of its own; the recovery is waited for all the same."""
+
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What became of one fault."""
+
+    fault: FaultPlan
+    judgement: FaultJudgement
+    bit: bool
+    """The fault was on and a probe saw it bite."""
+    seen_by: str
+    trouble: str
+    """What went wrong with injecting or undoing it, '' if nothing did."""
+    held_s: float | None
+    """From the sight of the fault to the order to undo it, None if it was never seen."""
+    recovered_s: float | None
+    """From the undo to the start of the first good span, None if it never came."""
+    intent_ns: int
+    """When it was ordered."""
+    over_ns: int
+    """When the shop was well again, or was given up: what happened in between is the fault's doing."""
+
+
+class Observer:
+    """Injects the faults of one stage's run one after the other and watches each."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        stage_plan: StagePlan,
+        deployment: Deployment,
+        gathered: Gathered,
+        load: Load,
+        faults: Faults,
+        clock: Clock,
+    ) -> None:
+        self._timings = plan.timings
+        self._stage_plan = stage_plan
+        self._stage = stage_plan.stage
+        self._deployment = deployment
+        self._gathered = gathered
+        self._load = load
+        self._faults = faults
+        self._clock = clock
+
+    def observe(self, fault: FaultPlan, baseline: Baseline) -> Observation:
+        """Inject a fault, a second time if its control was not clean, and wait for recovery each time."""
+        first = self._once(fault, baseline, repeat_of=None)
+        if first.judgement.reinject and first.recovered_s is not None:
+            return self._once(fault, baseline, repeat_of=first.judgement)
+        return first
+
+    def _once(self, fault: FaultPlan, baseline: Baseline, repeat_of: FaultJudgement | None) -> Observation:
+        intent_ns = self._clock.now_ns()
+        self._load.phase(f"fault:{fault.name}")
+        self._faults.begin(fault.name, self._deployment, hold_s=self._timings.cap_s)
+        seen = self._wait_until_seen(fault.name, intent_ns)
+        judgement = self._watch(fault, baseline, seen, intent_ns, repeat_of)
+        self._faults.release()
+        trouble = self._wait_until_undone()
+        undoing = self._gathered.step(fault.name, FaultStep.UNDOING, since_ns=intent_ns)
+        undone = self._gathered.step(fault.name, FaultStep.UNDONE, since_ns=intent_ns)
+        self._load.phase(f"recovery:{fault.name}")
+        undone_ns = undone.at_ns if undone else self._clock.now_ns()
+        recovered_ns = self._wait_until_recovered(fault.name, undone_ns)
+        # Once more with every answer known: a request that was still out at the last look has its end by now.
+        end_ns = undoing.at_ns if undoing else undone_ns
+        judgement = self._judge(fault, baseline, seen, end_ns, previous=judgement, repeat_of=repeat_of, final=True)
+        return Observation(
+            fault=fault,
+            judgement=judgement,
+            bit=seen is not None,
+            seen_by=seen.detail if seen else "",
+            trouble=trouble or self._trouble(fault.name, intent_ns),
+            held_s=(end_ns - seen.at_ns) / SECOND_NS if seen else None,
+            recovered_s=None if recovered_ns is None else (recovered_ns - undone_ns) / SECOND_NS,
+            intent_ns=intent_ns,
+            over_ns=self._clock.now_ns() if recovered_ns is None else recovered_ns,
+        )
+
+    def _wait_until_seen(self, fault: str, intent_ns: int) -> FaultEvent | None:
+        deadline_ns = intent_ns + int(INJECT_S * SECOND_NS)
+        while self._clock.now_ns() < deadline_ns:
+            self._gathered.refresh()
+            if seen := self._gathered.step(fault, FaultStep.SEEN, since_ns=intent_ns):
+                return seen
+            if self._faults.finished() is not None:
+                return None
+            self._clock.sleep(0.1)
+        return None
+
+    def _watch(
+        self,
+        fault: FaultPlan,
+        baseline: Baseline,
+        seen: FaultEvent | None,
+        intent_ns: int,
+        repeat_of: FaultJudgement | None,
+    ) -> FaultJudgement:
+        judgement = self._judge(fault, baseline, seen, intent_ns, previous=None, repeat_of=repeat_of, final=False)
+        while seen is not None and not judgement.decided and self._faults.finished() is None:
+            self._clock.sleep(LOOK_EVERY_S)
+            judgement = self._judge(
+                fault, baseline, seen, self._clock.now_ns(), previous=judgement, repeat_of=repeat_of, final=False
+            )
+        return judgement
+
+    def _judge(
+        self,
+        fault: FaultPlan,
+        baseline: Baseline,
+        seen: FaultEvent | None,
+        now_ns: int,
+        *,
+        previous: FaultJudgement | None,
+        repeat_of: FaultJudgement | None,
+        final: bool,
+    ) -> FaultJudgement:
+        # What is out is asked first: an answer that arrives in between is then found in the history.
+        outstanding = () if final else self._load.outstanding()
+        self._gathered.refresh()
+        begin_ns = seen.at_ns if seen else now_ns
+        recent = self._gathered.since(begin_ns)
+        return judge_fault(
+            stage=self._stage,
+            fault=fault.name,
+            predictions=self._stage_plan.predictions[fault.name],
+            invocations=recent.invocations,
+            unsent=recent.unsent,
+            outstanding=outstanding,
+            baseline=baseline,
+            seen_ns=begin_ns,
+            now_ns=now_ns,
+            stalls=recent.stalls,
+            promised_cells=self._stage_plan.promised_cells,
+            bit=seen is not None,
+            seen_by=seen.detail if seen else "no probe saw it bite",
+            final=final,
+            previous=previous,
+            repeat_of=repeat_of,
+            tau_s=self._timings.tau_s,
+            min_s=self._timings.min_s,
+            cap_s=self._timings.cap_s,
+        )
+
+    def _wait_until_undone(self) -> str:
+        deadline_ns = self._clock.now_ns() + int(UNDO_S * SECOND_NS)
+        while (ended := self._faults.finished()) is None:
+            if self._clock.now_ns() > deadline_ns:
+                return f"the undo did not end within {UNDO_S:g} s"
+            self._clock.sleep(0.05)
+        self._gathered.refresh()
+        return ended
+
+    def _wait_until_recovered(self, fault: str, undone_ns: int) -> int | None:
+        deadline_ns = undone_ns + int(self._timings.recover_s * SECOND_NS)
+        while True:
+            outstanding = self._load.outstanding()
+            self._gathered.refresh()
+            recent, now_ns = self._gathered.since(undone_ns), self._clock.now_ns()
+            good_ns = recovery(
+                self._stage, recent.invocations, undone_ns, now_ns, recent.stalls, outstanding=outstanding
+            )
+            if good_ns is not None or now_ns > deadline_ns:
+                step = FaultStep.RECOVERED if good_ns is not None else FaultStep.NOT_RECOVERED
+                self._gathered.add(FaultEvent(fault=fault, step=step, at_ns=good_ns or now_ns))
+                return good_ns
+            self._clock.sleep(0.2)
+
+    def _trouble(self, fault: str, intent_ns: int) -> str:
+        for step in (FaultStep.REFUSED, FaultStep.FAILED):
+            if event := self._gathered.step(fault, step, since_ns=intent_ns):
+                return f"{step}: {event.detail}"
+        return ""

@@ -1,0 +1,160 @@
+"""What `list`, `show`, `diff` and `status` print: the model as JSON and as tables, from the same content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from stages.blast_radius import Prediction, predict
+from stages.catalogue import STAGES, VARIANTS
+from stages.diff import diff
+from stages.model import Kind, Stage
+from suite.ports import FaultPlan, Target
+
+Catalogue = Mapping[str, Sequence[FaultPlan]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of the command line."""
+
+    content: Mapping[str, Any]
+    """What --json prints."""
+    text: tuple[RenderableType, ...]
+    """What people see, top to bottom."""
+
+
+def stages(target: Target) -> Page:
+    """Every stage, the step it takes, and whether it can run here."""
+    rows = [
+        {
+            "name": stage.name,
+            "title": stage.title,
+            "change": stage.change,
+            "reason": stage.reason,
+            "runs_here": not (why := target.cannot(stage)),
+            "because": why,
+        }
+        for stage in STAGES.values()
+    ]
+    table = _table("stage", "change", "why", "runs here")
+    for row in rows:
+        table.add_row(
+            row["name"], row["change"], row["reason"], "yes" if row["runs_here"] else "\n".join(row["because"])
+        )
+    return Page({"stages": rows}, (table,))
+
+
+def faults(catalogue: Catalogue) -> Page:
+    """Every fault of every stage."""
+    content = {
+        name: [{"name": f.name, "summary": f.summary, "quick": f.quick} for f in plans]
+        for name, plans in catalogue.items()
+    }
+    text: list[RenderableType] = []
+    for name, plans in catalogue.items():
+        table = _table("fault", "what it does", "quick", title=name)
+        for f in plans:
+            table.add_row(f.name, f.summary, "yes" if f.quick else "")
+        text.append(table)
+    return Page({"faults": content}, tuple(text))
+
+
+def variants() -> Page:
+    """Every deliberately broken shop, and what catches it."""
+    table = _table("variant", "what is broken", "exposed by", "turns invalid")
+    for v in VARIANTS.values():
+        table.add_row(v.name, v.summary, v.exposed_by, v.breaks)
+    return Page({"variants": [asdict(v) for v in VARIANTS.values()]}, (table,))
+
+
+def stage(chosen: Stage, plans: Sequence[FaultPlan]) -> Page:
+    """One stage in full."""
+    predictions = {f.name: predict(chosen, f.impact) for f in plans}
+    content = {
+        **asdict(chosen),
+        "predictions": {
+            fault: {op: {"effect": str(p.effect), "because": p.because} for op, p in row.items()}
+            for fault, row in predictions.items()
+        },
+    }
+    systems = _table("system", "owner", "cluster", "services", title=f"{chosen.name}: {chosen.title}")
+    for system in chosen.systems:
+        names = ", ".join(s.name for s in chosen.services if s.system == system.name)
+        systems.add_row(system.name, system.owner or "-", system.cluster, names)
+    operations = _table("operation", "what a user does", "latency", "good", "later")
+    for o in chosen.operations:
+        later = ", ".join(f"{c.name} within {c.within_ms} ms" for c in o.completions)
+        operations.add_row(o.name, o.summary, f"{o.latency_slo_ms} ms", f"{o.slo_share:.0%}", later)
+    channels = _table("channel", "kind", "over", "operations", "timeout", "tries", "falls back to")
+    for c in chosen.channels:
+        waits = f"{c.timeout_ms} ms" if c.kind is Kind.CALL else "-"
+        channels.add_row(c.name, c.kind, c.transport, ", ".join(c.operations), waits, str(c.attempts), c.fallback or "")
+    gaps = _table("promise it cannot keep", "when", "because")
+    for g in chosen.gaps:
+        gaps.add_row(f"{g.effect} of {g.operation}", f"{g.crash_of} dies in mid-request", g.reason)
+    text: list[RenderableType] = [chosen.change + ", because: " + chosen.reason, systems, operations, channels]
+    if chosen.gaps:
+        text.append(gaps)
+    return Page(content, (*text, matrix(chosen, predictions)))
+
+
+def matrix(chosen: Stage, predictions: Mapping[str, Mapping[str, Prediction]]) -> Table:
+    """The predicted class of every fault and operation."""
+    table = _table("predicted", *(o.name for o in chosen.operations))
+    for fault, row in predictions.items():
+        table.add_row(fault, *(str(row[o.name].effect) for o in chosen.operations))
+    return table
+
+
+def difference(before: Stage, after: Stage, catalogue: Catalogue) -> Page:
+    """What the step from one stage to another changes, with the faults that both know."""
+    shared = {f.name: f for f in catalogue[before.name]}
+    impacts = {f.name: (shared[f.name].impact, f.impact) for f in catalogue[after.name] if f.name in shared}
+    found = diff(before, after, impacts)
+    return Page(asdict(found), tuple(found.sentences()))
+
+
+def status(target: Target, names: Iterable[str]) -> Page:
+    """What each deployment runs and what it costs."""
+    rows: list[dict[str, Any]] = []
+    table = _table("deployment", "stage", "edge", "processes", "memory", "not as wanted", "faults on")
+    for name in names:
+        deployment = target.get(name)
+        footprint = target.footprint(deployment)
+        drift, active = target.drift(deployment), target.active_faults(name)
+        rows.append(
+            {
+                "name": name,
+                "stage": deployment.stage,
+                "variant": deployment.variant,
+                "edge": deployment.edge,
+                "services": {s: asdict(i) for s, i in deployment.services.items()},
+                "footprint": asdict(footprint),
+                "drift": drift,
+                "faults": active,
+            }
+        )
+        table.add_row(
+            name,
+            deployment.stage + (f" ({deployment.variant})" if deployment.variant else ""),
+            deployment.edge,
+            str(footprint.processes),
+            f"{footprint.memory_mb:.0f} MB",
+            "\n".join(drift) or "-",
+            "\n".join(active) or "-",
+        )
+    return Page({"deployments": rows}, (table if rows else "nothing is running",))
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,205 @@
+"""One stage, from nothing to evidence: deploy -> warm up -> baseline -> faults -> drain -> audits -> take away.
+
+Whatever happens on the way, faults are undone and a deployment of our own is taken away; what was
+seen until then is kept, so that a run that broke off can still be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from stages.check import Baseline, Span
+from stages.deployment import Deployment
+from stages.history import Audit, Phase
+from suite.gathered import Gathered
+from suite.observe import Observation, Observer
+from suite.plan import Plan, StagePlan
+from suite.ports import Clock, Faults, Footprint, Load, SuiteError, Target
+from suite.store import Store
+
+SECOND_NS = 1_000_000_000
+
+UNFINISHED = ("pending", "compensating")
+"""States that an order or user only passes through."""
+
+STOCK_PER_FAULT = 40
+"""Confirmed orders put by for each fault, so that cancellations do not run out while orders cannot be placed."""
+
+STOCK_MAX = 300
+
+
+@dataclass(slots=True)
+class StageResult:
+    """What one stage's run yielded; whatever was not reached keeps its default."""
+
+    plan: StagePlan
+    gathered: Gathered = field(default_factory=Gathered)
+    up_s: float | None = None
+    footprint: Footprint | None = None
+    baseline_span: Span | None = None
+    cpu_s: tuple[float, float] | None = None
+    """CPU time of all processes at the start and the end of the baseline."""
+    observations: list[Observation] = field(default_factory=list)
+    audits: list[Audit] | None = None
+    run_id: str = ""
+    drained_s: float | None = None
+    residue: list[str] | None = None
+    trouble: str = ""
+    """Why the run broke off, '' if it did not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Everything a stage's run acts through."""
+
+    target: Target
+    load: Callable[[], Load]
+    """Makes the generator of one stage's run."""
+    faults: Callable[[], Faults]
+    """Makes the injector of one stage's run."""
+    clock: Clock
+    store: Store
+    progress: Callable[[str], None]
+    """Told in a few words what happens now."""
+    owner_pid: int
+    new_run_id: Callable[[], str]
+    use: Deployment | None = None
+    """A running deployment to judge instead of an own one; it is left running."""
+
+
+def run_stage(plan: Plan, stage_plan: StagePlan, tools: Tools) -> StageResult:
+    """Run one stage. Never raises SuiteError: trouble is part of the result. Interrupts pass, after cleaning up."""
+    result = StageResult(plan=stage_plan)
+    try:
+        _run(plan, stage_plan, tools, result)
+    except SuiteError as error:
+        result.trouble = str(error)
+    return result
+
+
+def _run(plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult) -> None:
+    with ExitStack() as undo:
+        deployment = _deploy(plan, stage_plan, tools, result, undo)
+        load = tools.load()
+        undo.callback(load.close)
+        faults = tools.faults()
+        undo.callback(faults.close)
+        _warm_up(plan, stage_plan, deployment, load, faults, tools, result)
+        healthy = [_baseline(plan, deployment, load, tools, result)]
+        observer = Observer(
+            plan=plan,
+            stage_plan=stage_plan,
+            deployment=deployment,
+            gathered=result.gathered,
+            load=load,
+            faults=faults,
+            clock=tools.clock,
+        )
+        _break(stage_plan, observer, healthy, tools, result)
+        _drain(plan, deployment, load, tools, result)
+
+
+def _deploy(plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult, undo: ExitStack) -> Deployment:
+    stage = stage_plan.stage
+    if tools.use is not None:
+        result.run_id = tools.new_run_id()
+        undo.callback(tools.target.heal, tools.use.name)
+        return tools.use
+    run_id = tools.new_run_id()
+    name = f"verify-{run_id}"
+    result.run_id = run_id
+    tools.progress(f"{stage.name}: deploying")
+    started_ns = tools.clock.now_ns()
+    undo.callback(_take_away, name, tools, result)
+    deployment = tools.target.up(
+        stage,
+        name=name,
+        run_id=run_id,
+        variant=plan.variant,
+        owner_pid=tools.owner_pid,
+        progress=lambda text: tools.progress(f"{stage.name}: {text}"),
+    )
+    result.up_s = (tools.clock.now_ns() - started_ns) / SECOND_NS
+    undo.callback(tools.store.keep_logs, deployment.directory, stage.name)
+    return deployment
+
+
+def _take_away(name: str, tools: Tools, result: StageResult) -> None:
+    tools.progress(f"{result.plan.stage.name}: taking it away")
+    tools.target.down(name)
+    result.residue = tools.target.residue(name)
+
+
+def _warm_up(
+    plan: Plan,
+    stage_plan: StagePlan,
+    deployment: Deployment,
+    load: Load,
+    faults: Faults,
+    tools: Tools,
+    result: StageResult,
+) -> None:
+    tools.progress(f"{stage_plan.stage.name}: warming up")
+    files = load.start(
+        deployment,
+        run_id=result.run_id,
+        rate=plan.rate,
+        seed=plan.seed,
+        mix={o.name: o.weight for o in stage_plan.stage.operations},
+        stock=min(STOCK_MAX, STOCK_PER_FAULT * len(stage_plan.faults)),
+    )
+    result.gathered.follow([*files, faults.history()])
+    tools.clock.sleep(plan.timings.warm_up_s)
+
+
+def _baseline(plan: Plan, deployment: Deployment, load: Load, tools: Tools, result: StageResult) -> Span:
+    tools.progress(f"{result.plan.stage.name}: baseline, {plan.timings.baseline_s:g} s without any fault")
+    before = tools.target.footprint(deployment)
+    load.phase("baseline")
+    start_ns = tools.clock.now_ns()
+    tools.clock.sleep(plan.timings.baseline_s)
+    span = Span(start_ns=start_ns, end_ns=tools.clock.now_ns())
+    result.footprint = tools.target.footprint(deployment)
+    result.cpu_s = before.cpu_s, result.footprint.cpu_s
+    result.baseline_span = span
+    return span
+
+
+def _break(stage_plan: StagePlan, observer: Observer, healthy: list[Span], tools: Tools, result: StageResult) -> None:
+    for number, fault in enumerate(stage_plan.faults, start=1):
+        tools.progress(f"{stage_plan.stage.name}: fault {number} of {len(stage_plan.faults)}, {fault.name}")
+        result.gathered.refresh()
+        observation = observer.observe(fault, baseline_of(stage_plan, healthy, result.gathered))
+        result.observations.append(observation)
+        if observation.recovered_s is None:
+            tools.progress(f"{stage_plan.stage.name}: not recovered from {fault.name}; no further fault")
+            return
+        now_ns = tools.clock.now_ns()
+        if now_ns > observation.over_ns:
+            healthy.append(Span(start_ns=observation.over_ns, end_ns=now_ns))
+
+
+def baseline_of(stage_plan: StagePlan, healthy: Sequence[Span], gathered: Gathered) -> Baseline:
+    """All the time that the shop was well, as one control."""
+    return Baseline.of(stage_plan.stage, gathered.invocations, healthy, stalls=gathered.stalls, unsent=gathered.unsent)
+
+
+def _drain(plan: Plan, deployment: Deployment, load: Load, tools: Tools, result: StageResult) -> None:
+    """Stop the load, give every accepted order the time to end, then read what the services recorded."""
+    tools.progress(f"{result.plan.stage.name}: draining")
+    load.phase("drain")
+    load.stop()
+    start_ns = tools.clock.now_ns()
+    deadline_ns = start_ns + int(plan.timings.drain_s * SECOND_NS)
+    while True:
+        audits = list(tools.target.audits(deployment))
+        now_ns = tools.clock.now_ns()
+        if not any(a.state in UNFINISHED for a in audits) or now_ns > deadline_ns:
+            break
+        tools.clock.sleep(0.5)
+    result.audits = audits
+    result.drained_s = (now_ns - start_ns) / SECOND_NS
+    result.gathered.refresh()
+    result.gathered.add(Phase(name="end", at_ns=now_ns))

@@ -1,0 +1,251 @@
+"""verdict.json: what a run came to, as one JSON object. Pure: results of stages in, document out.
+
+The keys are a contract that others script against; README, "verdict.json", describes them. Keys are
+added, never renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from stages.blast_radius import Prediction, blast_radius
+from stages.check import (
+    Cell,
+    Check,
+    MeasuredRadius,
+    Pooled,
+    Seen,
+    ServiceLevel,
+    Verdict,
+    generator_honest,
+    guarded,
+    invariants,
+    measured_radius,
+    nothing_left_behind,
+    recovered_after_every_fault,
+    service_levels,
+    worst,
+)
+from suite.observe import Observation
+from suite.plan import Plan, StagePlan
+from suite.stage_run import SECOND_NS, StageResult
+
+
+def run_document(
+    plan: Plan,
+    results: Sequence[StageResult],
+    *,
+    started: datetime,
+    duration_s: float,
+    command: Sequence[str],
+    environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The whole verdict.json of a run. `results` are those of the plan's stages, in order."""
+    stages = {result.plan.stage.name: stage_document(result, plan) for result in results}
+    return {
+        "verdict": str(worst(Verdict(s["verdict"]) for s in stages.values())),
+        "seed": plan.seed,
+        "rate": plan.rate,
+        "variant": plan.variant.name if plan.variant else None,
+        "started_utc": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "duration_s": round(duration_s, 1),
+        "command": list(command),
+        "stages": stages,
+        "environment": dict(environment),
+    }
+
+
+def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
+    """One stage of verdict.json."""
+    stage = result.plan.stage
+    levels = _levels(result)
+    cells = [cell for o in result.observations for cell in o.judgement.cells]
+    pooled = [o.judgement.pooled for o in result.observations]
+    missing = [f.name for f in result.plan.faults[len(result.observations) :]]
+    checks = _checks(result)
+    verdicts = [
+        *(level.verdict for level in levels),
+        *(cell.verdict for cell in cells),
+        *(p.verdict for p in pooled),
+        *(check.verdict for check in checks),
+        *([Verdict.UNKNOWN] if missing or result.trouble or not cells else []),
+    ]
+    because = "; ".join(
+        [
+            *([result.trouble] if result.trouble else []),
+            *([f"{len(missing)} faults were not reached: {', '.join(missing)}"] if missing else []),
+        ]
+    )
+    return {
+        "verdict": str(worst(verdicts)),
+        "because": because,
+        "up_s": _rounded(result.up_s),
+        "memory_mb": _rounded(result.footprint.memory_mb) if result.footprint else None,
+        "processes": result.footprint.processes if result.footprint else None,
+        "cpu_cores": _cpu_cores(result),
+        "drained_s": _rounded(result.drained_s),
+        "blast_radius": _radius(result.plan, measured_radius(stage, cells), result),
+        "operations": {level.operation: _level(level) for level in levels},
+        "matrix": [
+            *(_cell(cell, result.plan.predictions[cell.fault][cell.operation]) for cell in cells),
+            *(
+                _unreached(result.plan, name, op, p)
+                for name in missing
+                for op, p in result.plan.predictions[name].items()
+            ),
+        ],
+        "pooled": [_pooled(p) for p in pooled],
+        "faults": [_fault(o) for o in result.observations] + [_skipped(name, result) for name in missing],
+        "checks": [_check(check) for check in checks],
+        "gaps": [asdict(gap) for gap in stage.gaps],
+    }
+
+
+def _levels(result: StageResult) -> tuple[ServiceLevel, ...]:
+    spans = [result.baseline_span] if result.baseline_span else []
+    return service_levels(result.plan.stage, result.gathered.invocations, spans, result.gathered.stalls)
+
+
+def _checks(result: StageResult) -> list[Check]:
+    """Every check of a stage's run; one that cannot run is unknown."""
+    gathered = result.gathered
+    seen = Seen(
+        stage=result.plan.stage,
+        run_id=result.run_id,
+        invocations=gathered.invocations,
+        audits=result.audits or (),
+        audited=None if result.audits is not None else frozenset(),
+        fault_events=gathered.events,
+        crashed={f.name: f.impact.crashed for f in result.plan.faults},
+    )
+    return [
+        *invariants(seen),
+        guarded("recovered-after-every-fault", lambda: recovered_after_every_fault(gathered.events)),
+        guarded(
+            "generator-honest",
+            lambda: generator_honest(
+                gathered.invocations, gathered.unsent, gathered.usages, gathered.stalls, gathered.phases
+            ),
+        ),
+        guarded("nothing-left-behind", lambda: nothing_left_behind(result.residue)),
+    ]
+
+
+def _radius(plan: StagePlan, measured: MeasuredRadius, result: StageResult) -> dict[str, float]:
+    """Predicted and measured over the same faults, or they could not be compared."""
+    reached = {o.fault.name for o in result.observations}
+    predicted = {name: row for name, row in plan.predictions.items() if name in reached or not reached}
+    return {
+        "predicted": round(blast_radius(plan.stage, predicted), 4),
+        "measured": round(measured.measured, 4),
+        "measured_low": round(measured.low, 4),
+        "measured_high": round(measured.high, 4),
+    }
+
+
+def _level(level: ServiceLevel) -> dict[str, Any]:
+    return {
+        "n": level.n,
+        "ok": level.ok,
+        "bad": level.bad,
+        "p50_ms": _rounded(level.p50_ms),
+        "p95_ms": _rounded(level.p95_ms),
+        "p99_ms": _rounded(level.p99_ms),
+        "slo_ms": level.slo_ms,
+        "verdict": str(level.verdict),
+        "because": level.because,
+    }
+
+
+def _cell(cell: Cell, prediction: Prediction) -> dict[str, Any]:
+    return {
+        "fault": cell.fault,
+        "operation": cell.operation,
+        "predicted": str(cell.predicted),
+        "measured": str(cell.measured),
+        "verdict": str(cell.verdict),
+        "n": cell.n,
+        "bad": cell.bad,
+        "decided_after_s": _rounded(cell.decided_after_s),
+        "path": list(prediction.path),
+        "gaps": list(prediction.gaps),
+        "evidence": dict(cell.evidence),
+        "because": cell.because,
+    }
+
+
+def _unreached(plan: StagePlan, fault: str, operation: str, prediction: Prediction) -> dict[str, Any]:
+    return {
+        "fault": fault,
+        "operation": operation,
+        "predicted": str(prediction.effect),
+        "measured": "unknown",
+        "verdict": str(Verdict.UNKNOWN),
+        "n": 0,
+        "bad": 0,
+        "decided_after_s": None,
+        "path": list(prediction.path),
+        "gaps": list(prediction.gaps),
+        "evidence": {},
+        "because": f"the run ended before {fault} was injected",
+    }
+
+
+def _pooled(pooled: Pooled) -> dict[str, Any]:
+    return {
+        "fault": pooled.fault,
+        "n": pooled.n,
+        "bad": pooled.bad,
+        "verdict": str(pooled.verdict),
+        "evidence": dict(pooled.evidence),
+        "because": pooled.because,
+    }
+
+
+def _fault(observation: Observation) -> dict[str, Any]:
+    return {
+        "name": observation.fault.name,
+        "summary": observation.fault.summary,
+        "injected": observation.bit,
+        "seen_by": observation.seen_by,
+        "held_s": _rounded(observation.held_s),
+        "recovered_s": _rounded(observation.recovered_s),
+        "because": observation.trouble,
+    }
+
+
+def _skipped(name: str, result: StageResult) -> dict[str, Any]:
+    summary = next(f.summary for f in result.plan.faults if f.name == name)
+    return {
+        "name": name,
+        "summary": summary,
+        "injected": False,
+        "seen_by": "",
+        "held_s": None,
+        "recovered_s": None,
+        "because": "the run ended before",
+    }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "verdict": str(check.verdict),
+        "evidence": dict(check.evidence),
+        "because": check.because,
+    }
+
+
+def _cpu_cores(result: StageResult) -> float | None:
+    """Cores kept busy by the deployment's processes during the baseline."""
+    if result.cpu_s is None or result.baseline_span is None:
+        return None
+    seconds = (result.baseline_span.end_ns - result.baseline_span.start_ns) / SECOND_NS
+    return _rounded((result.cpu_s[1] - result.cpu_s[0]) / seconds)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,150 @@
+"""The whole pipeline on a simulated shop: what verdict does each kind of run end with?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.blast_radius import Effect
+from stages.history import Audit
+from suite.bootstrap import fault_catalogue
+from suite.plan import Wishes, make_plan
+from suite.stage_run import run_stage
+from suite.store import Store
+from suite.testing import World
+from suite.verdict import run_document
+
+CATALOGUE = fault_catalogue()
+
+
+def judge(tmp_path: Path, *faults: str, **world: Any) -> dict[str, Any]:
+    """Run stage sync with some faults in a simulated world; return the stage's part of verdict.json."""
+    plan = make_plan(Wishes(stages=("sync",), faults=faults), catalogue=CATALOGUE, cannot={})
+    simulated = World(tmp_path, catalogue={f.name: f for f in CATALOGUE["sync"]}, **world)
+    store = Store.create(tmp_path / "run", now=datetime.now(UTC), seed=1)
+    result = run_stage(plan, plan.stages[0], simulated.tools(store))
+    document = run_document(plan, [result], started=datetime.now(UTC), duration_s=1, command=("test",), environment={})
+    found: dict[str, Any] = document["stages"]["sync"]
+    assert document["verdict"] == found["verdict"]
+    return found
+
+
+def cell(found: dict[str, Any], operation: str) -> dict[str, Any]:
+    return next(c for c in found["matrix"] if c["operation"] == operation)
+
+
+def check(found: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(c for c in found["checks"] if c["name"] == name)
+
+
+def not_valid(found: dict[str, Any]) -> list[Any]:
+    parts = [*found["matrix"], *found["pooled"], *found["checks"], *found["operations"].values()]
+    return [p for p in parts if p["verdict"] != "valid"]
+
+
+def test_a_shop_that_does_as_predicted_is_valid(tmp_path: Path) -> None:
+    found = judge(tmp_path, "payments-killed", "inventory-killed", "shop-cluster-outage")
+    assert not_valid(found) == []
+    assert found["verdict"] == "valid"
+    radius = found["blast_radius"]
+    assert radius["predicted"] == radius["measured"] == radius["measured_low"] == radius["measured_high"] > 0
+
+
+def test_a_leak_is_invalid_and_named_in_its_cell(tmp_path: Path) -> None:
+    found = judge(tmp_path, "payments-killed", reality={("payments-killed", "track-order"): Effect.FAILING})
+    assert found["verdict"] == "invalid"
+    assert cell(found, "track-order")["verdict"] == "invalid"
+    assert cell(found, "browse")["verdict"] == "valid"
+
+
+def test_better_than_predicted_is_valid_and_said(tmp_path: Path) -> None:
+    found = judge(tmp_path, "inventory-killed", reality={("inventory-killed", "browse"): Effect.UNAFFECTED})
+    assert cell(found, "browse")["verdict"] == "valid"
+    assert cell(found, "browse")["evidence"]["better"] is True
+
+
+def test_a_fault_that_did_not_bite_leaves_its_row_unknown(tmp_path: Path) -> None:
+    found = judge(tmp_path, "payments-killed", dull=frozenset({"payments-killed"}))
+    assert found["verdict"] == "unknown"
+    assert {c["verdict"] for c in found["matrix"]} == {"unknown"}
+    assert found["faults"][0]["injected"] is False
+
+
+def test_a_shop_that_does_not_recover_is_invalid_and_gets_no_further_fault(tmp_path: Path) -> None:
+    found = judge(tmp_path, "payments-killed", "inventory-killed", sticky=frozenset({"inventory-killed"}))
+    assert found["verdict"] == "invalid"
+    assert check(found, "recovered-after-every-fault")["verdict"] == "invalid"
+    assert found["faults"][-1]["because"] == "the run ended before"
+
+
+def test_everything_failing_where_nothing_should_is_found_by_a_second_injection(tmp_path: Path) -> None:
+    every = {
+        ("storefront-analytics-latency", o): Effect.FAILING
+        for o in ("browse", "register", "place-order", "track-order", "cancel-order", "insights")
+    }
+    found = judge(tmp_path, "storefront-analytics-latency", reality=every)
+    assert {c["measured"] for c in found["matrix"]} == {"failing"}
+    assert found["verdict"] == "invalid"
+
+
+def double(audits: list[Audit]) -> list[Audit]:
+    capture = next(a for a in audits if a.kind == "capture")
+    return [*audits, replace(capture, id="another")]
+
+
+def without(kind: str) -> Callable[[list[Audit]], list[Audit]]:
+    def spoil(audits: list[Audit]) -> list[Audit]:
+        victim = next(a for a in audits if a.kind == kind)
+        return [a for a in audits if a is not victim]
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "broken"),
+    [
+        (double, "no-order-applied-twice"),
+        (without("mail"), "one-email-per-confirmed-order"),
+        (without("order"), "no-order-lost"),
+        (without("capture"), "money-conserved"),
+        (without("reservation"), "stock-conserved"),
+    ],
+)
+def test_a_broken_promise_is_found_in_the_audits(
+    tmp_path: Path, spoil: Callable[[list[Audit]], list[Audit]], broken: str
+) -> None:
+    found = judge(tmp_path, "payments-killed", spoil=spoil)
+    assert check(found, broken)["verdict"] == "invalid"
+    assert found["verdict"] == "invalid"
+
+
+def test_something_left_behind_is_invalid(tmp_path: Path) -> None:
+    found = judge(tmp_path, "payments-killed", left_over=["process 4711 (payments)"])
+    assert check(found, "nothing-left-behind")["verdict"] == "invalid"
+
+
+def test_a_deployment_that_fails_is_unknown_with_its_reason_and_every_cell_present(tmp_path: Path) -> None:
+    found = judge(tmp_path, "payments-killed", broken_up="payments exited with 1")
+    assert found["verdict"] == "unknown"
+    assert "payments exited with 1" in found["because"]
+    assert {c["verdict"] for c in found["matrix"]} == {"unknown"}
+
+
+def test_the_crash_of_the_load_generator_is_unknown_not_a_crash_of_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suite.ports import SuiteError
+    from suite.testing import WorldLoad
+
+    def dead(self: WorldLoad) -> Iterable[Any]:
+        raise SuiteError("the load process ended with 1")
+
+    monkeypatch.setattr(WorldLoad, "outstanding", dead)
+    found = judge(tmp_path, "payments-killed")
+    assert found["verdict"] == "unknown"
+    assert "load process" in found["because"]
