@@ -102,14 +102,20 @@ class LocustDriver:
         while the caller does something else.
         """
         self._directory = directory
-        self._load = Child("load process", [python, "-m", "loadtests.run"], directory / "load.log")
+        self._children: list[Child] = []
         try:
+            self._load = self._child("load process", [python, "-m", "loadtests.run"], "load.log")
             arguments = [python, "-m", "loadtests.heartbeat", "--directory", str(directory)]
-            self._heartbeats = Child("heartbeats", arguments, directory / "heartbeats.log")
+            self._heartbeats = self._child("heartbeats", arguments, "heartbeats.log")
             self._cores: list[int] = self._heartbeats.first_reply(within_s=BOOT_S)["cores"]
         except BaseException:
             self.close()
             raise
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The load process and the parent of the heartbeats: not of the system under test."""
+        return tuple(child.pid for child in self._children)
 
     @property
     def histories(self) -> tuple[Path, ...]:
@@ -176,14 +182,13 @@ class LocustDriver:
 
     def check(self) -> None:
         """Raise LoadDied if the load process or a heartbeat has ended."""
-        self._load.check()
-        self._heartbeats.check()
+        for child in self._children:
+            child.check()
 
     def close(self) -> None:
         """End all children, at once. Idempotent. Records up to the last 0.1 s are on file without `stop`."""
-        for child in (self._load, getattr(self, "_heartbeats", None)):
-            if child is not None:
-                child.close()
+        for child in self._children:
+            child.close()
 
     def __enter__(self) -> Self:
         return self
@@ -192,6 +197,10 @@ class LocustDriver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _child(self, name: str, arguments: list[str], log: str) -> Child:
+        self._children.append(Child(name, arguments, self._directory / log))
+        return self._children[-1]
 
     def _ask(self, command: Mapping[str, Any], *, within_s: float = REPLY_S) -> dict[str, Any]:
         self._heartbeats.check()

@@ -11,15 +11,73 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 MANNERS = ("polite", "hang", "reset", "close-first", "refuse-orders", "unready")
 """polite: answers. hang: never answers. reset: ends each connection instead of answering. close-first: ends a
 connection instead of answering the first request of each key, then answers. refuse-orders: 409. unready: 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningShop:
+    """A stand-in shop in a process of its own."""
+
+    pid: int
+    port: int
+
+    @property
+    def edge(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def truth(self) -> dict[str, Any]:
+        """'durations_ms': server side, one per answer; 'applied': path by key; 'received': 'METHOD path key' each."""
+        found: dict[str, Any] = self._ask("GET", "/truth")
+        return found
+
+    def manner(self, name: str) -> None:
+        """Behave like one of MANNERS from now on."""
+        self._ask("PUT", f"/manners/{name}")
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Neither answers nor refuses meanwhile."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def _ask(self, method: str, path: str) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+
+@contextmanager
+def running_shop(*, delay_ms: float = 0.0, core: int | None = None) -> Iterator[RunningShop]:
+    """Start a stand-in shop, pinned to `core` if given; it ends with the block."""
+    arguments = [sys.executable, "-m", "loadtests.testing", "--delay-ms", str(delay_ms)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
+        try:
+            yield RunningShop(process.pid, int(process.stdout.readline()))
+        finally:
+            process.kill()
 
 
 class Shop:
@@ -32,7 +90,7 @@ class Shop:
         self.applied: dict[str, str] = {}
         """Path of the order by idempotency key."""
         self.received: list[str] = []
-        """'METHOD path' of every request, in order."""
+        """'METHOD path key' of every request, in order."""
 
     def answer(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
         if self.manner == "unready":
