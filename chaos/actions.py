@@ -1,7 +1,7 @@
 """What an experiment does: inject a fault, hold it, undo it. Thin functions for Chaos Toolkit.
 
 Each takes `deployment` (name or path of its record, '' if only one runs) and `name`, the fault's name,
-which also names this process's lease; `configuration` is filled in by Chaos Toolkit.
+which with the experiment's token names its lease; `configuration` is filled in by Chaos Toolkit.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import Any
 
 from chaos.faults import FaultError, from_spec
 from chaos.guard import Facts, Refused, check, our_uid
-from chaos.lease import LeaseState, lease_name
+from chaos.lease import LeaseState
 from chaos.target import opened
 
 __all__ = ["hold", "inject", "undo"]
@@ -29,16 +29,17 @@ def inject(
     except FaultError as error:
         raise Refused(str(error)) from error
     with opened(deployment, configuration) as target:
+        lease = target.lease(name)
         check(
             Facts(
                 fault=wanted,
-                lease=lease_name(name),
+                lease=lease.name,
                 record=target.record,
                 live=lambda: target.cloud.live(target.record.name),
                 uid=our_uid(),
             )
         )
-        return _said(target.lease(name).take(wanted))
+        return _said(lease.take(wanted))
 
 
 def hold(

@@ -60,7 +60,7 @@ def document(named: NamedFault) -> dict[str, Any]:
                 "probe",
                 "every operation has recovered",
                 "recovered",
-                {"deployment": "${deployment}", "within_s": "${recover_s}"},
+                {**on_fault, "within_s": "${recover_s}"},
             ),
         ],
     }
@@ -75,6 +75,7 @@ def _configuration() -> dict[str, Any]:
         "which": env("DEPLOYMENT", ""),
         # looked up once, so that a second deployment that starts meanwhile does not make it ambiguous
         "deployment": _activity("probe", "which deployment", "deployment_record", {"which": "${which}"}),
+        "token": _activity("probe", "a name for this run's leases", "experiment_token", {}),
         "hold_s": env("HOLD_S", HOLD_S, env_var_type="float"),
         "until": env("UNTIL", ""),
         "recover_s": env("RECOVER_S", RECOVER_S, env_var_type="float"),

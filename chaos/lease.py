@@ -10,6 +10,7 @@ port to it; `chaos.client` implements it for the local cloud, `chaos.dry` by say
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -172,10 +173,6 @@ class Lease:
         return Kept(held_s=clock() - start, ended_by="seconds", renewals=renewals)
 
 
-def lease_name(fault: str, pid: int | None = None) -> str:
-    """Of the fault that this process holds: no two living processes share one.
-
-    >>> lease_name("payments-killed", 17)
-    'payments-killed-17'
-    """
-    return f"{fault}-{os.getpid() if pid is None else pid}"
+def new_token() -> str:
+    """Tells the leases of one experiment from those of every other, of this process and of others."""
+    return f"{os.getpid()}-{time.monotonic_ns():x}"

@@ -12,14 +12,24 @@ from chaoslib.exceptions import ActivityFailed
 from chaos import controls, edge, observe, steady
 from chaos.faults import Fault, from_spec
 from chaos.guard import Refused, stage_of
-from chaos.lease import CloudError, Lease, LeaseState, State
+from chaos.lease import Lease, State, new_token
 from chaos.target import Target, find, home, opened
 from stages.blast_radius import Effect, Prediction, predict
 
-__all__ = ["deployment_record", "fault_bites", "no_worse_than_predicted", "operations_steady", "recovered"]
+__all__ = [
+    "deployment_record",
+    "experiment_token",
+    "fault_bites",
+    "no_worse_than_predicted",
+    "operations_steady",
+    "recovered",
+]
 
 BITE_S = 5.0
 """How long a fault may take until it shows."""
+
+RECOVER_POLL_S = 0.2
+"""Between two looks at all operations; a breaker lets its trial call through once a second."""
 
 
 def deployment_record(which: str = "", configuration: dict[str, Any] | None = None) -> str:
@@ -31,6 +41,11 @@ def deployment_record(which: str = "", configuration: dict[str, Any] | None = No
         return str(find(which, home(configuration or {})))
     except Refused:
         return which
+
+
+def experiment_token() -> str:
+    """Made once at the start of an experiment: its leases are nobody else's."""
+    return new_token()
 
 
 def fault_bites(
@@ -84,22 +99,25 @@ def no_worse_than_predicted(value: dict[str, Any] | None = None) -> bool:
     return True
 
 
-def recovered(deployment: str, within_s: float, configuration: dict[str, Any] | None = None) -> dict[str, Any]:
+def recovered(
+    deployment: str, name: str, within_s: float, configuration: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Wait until every operation is unaffected again: {"recovered", "after_s", "not_steady"}.
 
-    With `within_s` 0 nothing is looked at and "recovered" is None: somebody else watches the recovery.
+    "recovered" is None where there is nothing to wait for: the fault `name` was never injected, or
+    `within_s` is 0 because somebody else watches the recovery.
     """
-    if float(within_s) <= 0:
-        return {"recovered": None, "after_s": 0.0, "not_steady": []}
     start = time.monotonic()
     with opened(deployment, configuration) as target:
+        if float(within_s) <= 0 or not _was_on(target, target.lease(name)):
+            return {"recovered": None, "after_s": 0.0, "not_steady": []}
         while True:
             seen = _look(target, {}, None, configuration)
             findings = steady.not_steady(stage_of(target.record), seen, {})
             after_s = round(time.monotonic() - start, 3)
             if not findings or after_s > float(within_s):
                 return {"recovered": not findings, "after_s": after_s, "not_steady": findings}
-            time.sleep(0.2)  # a breaker lets its trial call through once a second
+            time.sleep(RECOVER_POLL_S)
 
 
 def _look(
@@ -122,11 +140,11 @@ def _look(
 
 
 def _is_on(target: Target, lease: Lease) -> bool:
-    try:
-        state: LeaseState = target.cloud.look(target.record.name, lease.name)
-    except CloudError:
-        return False
-    return state.state is State.ON
+    return target.cloud.look(target.record.name, lease.name).state is State.ON
+
+
+def _was_on(target: Target, lease: Lease) -> bool:
+    return target.cloud.look(target.record.name, lease.name).state not in {State.NONE, State.DRY}
 
 
 def _predicted(target: Target, fault: Fault) -> dict[str, Prediction]:

@@ -33,7 +33,7 @@ from chaos.actions import undo
 from chaos.catalogue import NamedFault, fault_named
 from chaos.guard import Refused, stage_of
 from chaos.journal import Done, Outcome, outcome
-from chaos.lease import ChaosError
+from chaos.lease import ChaosError, new_token
 
 Command = Mapping[str, Any]
 
@@ -149,10 +149,15 @@ def _prepared(command: Command) -> tuple[NamedFault, dict[str, Any]]:
         named = fault_named(stage_of(target.read(path)), command["fault"])
     except KeyError as error:
         raise Refused(str(error.args[0])) from error
+    try:
+        Path(command["history"]).open("ab").close()
+    except OSError as error:
+        raise Refused(f"the intent cannot be written: {error}") from error
     hypothesis = bool(command.get("hypothesis", False))
     return named, {
         "home": str(where),
         "deployment": str(path),
+        "token": new_token(),
         "hold_s": float(command.get("hold_s", experiment.HOLD_S)),
         "until": str(command.get("until") or ""),
         # without a hypothesis somebody else watches the operations

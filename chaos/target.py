@@ -15,7 +15,7 @@ from typing import Any
 from chaos.client import LocalCloud
 from chaos.dry import DryRun
 from chaos.guard import Refused
-from chaos.lease import Cloud, CloudError, Lease, lease_name
+from chaos.lease import Cloud, CloudError, Lease
 from stages.deployment import Deployment, DeploymentError
 
 RECORD = "deployment.json"
@@ -30,10 +30,12 @@ class Target:
     path: Path
     """Where the record was read."""
     cloud: Cloud
+    token: str
+    """Of the experiment: part of its leases' names, so that nobody else ends or renews them."""
 
     def lease(self, fault: str) -> Lease:
-        """This process's lease of a named fault."""
-        return Lease(cloud=self.cloud, deployment=self.record.name, name=lease_name(fault))
+        """The experiment's lease of a named fault."""
+        return Lease(cloud=self.cloud, deployment=self.record.name, name=f"{fault}-{self.token}")
 
 
 @contextmanager
@@ -43,7 +45,9 @@ def opened(deployment: str, configuration: Mapping[str, Any] | None = None) -> I
     path = find(deployment, home(settings))
     record = read(path)
     with LocalCloud(record.control) as cloud:
-        yield Target(record=record, path=path, cloud=DryRun(cloud) if is_dry(settings) else cloud)
+        port = DryRun(cloud) if is_dry(settings) else cloud
+        # an experiment of somebody else's making may lack the token: the process then stands for it
+        yield Target(record=record, path=path, cloud=port, token=str(settings.get("token") or os.getpid()))
 
 
 def is_dry(settings: Mapping[str, Any]) -> bool:

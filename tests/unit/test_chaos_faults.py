@@ -164,6 +164,7 @@ def test_discover_finds_every_action_and_probe() -> None:
         "hold": "action",
         "undo": "action",
         "deployment_record": "probe",
+        "experiment_token": "probe",
         "fault_bites": "probe",
         "operations_steady": "probe",
         "no_worse_than_predicted": "probe",
