@@ -16,8 +16,12 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from infra.local.errors import Invalid
+
+PROTOCOL = 1
+"""Version of the API behind the socket; a client refuses a daemon that speaks another."""
 
 SOCKET_PATH_BYTES = 107
 """Longest path of a unix socket, bytes: sun_path holds 108 with its terminating zero (unix(7))."""
@@ -119,7 +123,7 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(scratch, path)
 
 
-def read_json(path: Path) -> dict[str, object] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """An object written by `write_atomically`, None if the file is missing or is not one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -3,7 +3,8 @@
     python -m infra.local.wirehost SOCKET
 
 A fault ends when it is undone or when its lease runs out, also if the daemon is dead by then.
-Questions, one JSON line each (infra.local.control): put, delete, fault, renew, undo, stats, busy.
+Questions, one JSON line each (infra.local.control): ping, put, delete, fault, renew, undo,
+stats, busy.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class WireHost:
     async def handle(self, message: Message) -> Message:
         async with self._one_at_a_time:
             match message["cmd"]:
+                case "ping":
+                    return {}
                 case "put":
                     return await self._put(message["name"], int(message["port"]), message["endpoint"])
                 case "delete":

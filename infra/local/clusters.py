@@ -1,0 +1,120 @@
+"""How does a cluster come, go, and get lost? A cluster is the process group that its host leads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.local.context import Context
+from infra.local.errors import Conflict, NotFound
+from infra.local.processes import NotOurs, ProcessId, alive, carries, gone, stat_of, stop, tagged
+from infra.local.state import Cluster, ClusterSpec
+from infra.naming import TAG_CLUSTER
+
+
+class Clusters:
+    """The clusters of one deployment."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._clusters = context.state.clusters
+
+    async def put(self, name: str, spec: ClusterSpec) -> dict[str, object]:
+        """Have this cluster: returns once its host has imported what it preloads."""
+        known = self._clusters.get(name)
+        if known is not None and known.spec != spec and self.services_in(name):
+            raise Conflict(f"cluster {name} is in use by {', '.join(self.services_in(name))}; delete them first")
+        if known is None or known.spec != spec:
+            if known is not None:
+                await self.delete(name)
+            self._clusters[name] = Cluster(spec)
+            self._context.save()
+        await self.host(name)
+        return self.get(name)
+
+    def get(self, name: str) -> dict[str, object]:
+        cluster = self._clusters.get(name)
+        if cluster is None:
+            raise NotFound(f"there is no cluster {name!r} in {self._context.state.name}")
+        running = alive(cluster.host)
+        return {
+            "kind": "cluster",
+            "name": name,
+            "state": "running" if running else "exited",
+            "network": cluster.spec.network,
+            "pid": cluster.host.pid if cluster.host and running else None,
+        }
+
+    async def delete(self, name: str) -> None:
+        """Take the cluster away; idempotent. Raise Conflict while services are in it."""
+        cluster = self._clusters.get(name)
+        if cluster is None:
+            return
+        if self.services_in(name):
+            raise Conflict(f"cluster {name} still holds {', '.join(self.services_in(name))}; delete them first")
+        async with self._context.lock("cluster", name):
+            await stop(cluster.host, self._context.tags, grace_s=1.0)
+            self._socket(name).unlink(missing_ok=True)
+            self._clusters.pop(name, None)
+            self._context.save()
+
+    def services_in(self, name: str) -> list[str]:
+        return [s for s, service in self._context.state.services.items() if service.spec.cluster == name]
+
+    async def host(self, name: str) -> Path:
+        """The control socket of the cluster's host, which is started if it does not live."""
+        cluster = self._clusters.get(name)
+        if cluster is None:
+            raise Conflict(f"there is no cluster {name!r} in {self._context.state.name}")
+        async with self._context.lock("cluster", name):
+            if not alive(cluster.host):
+                cluster.host = await self._context.start_host(
+                    f"cluster-{name}",
+                    "infra.local.clusterhost",
+                    cluster.spec.preload,
+                    self._socket(name),
+                    {TAG_CLUSTER: name},
+                )
+                self._context.save()
+        return self._socket(name)
+
+    def members(self, name: str) -> list[ProcessId]:
+        """Every live process of the cluster: its host, its services, also those of a host that died before."""
+        return tagged({**self._context.tags, TAG_CLUSTER: name})
+
+    async def strike(self, name: str) -> list[int]:
+        """Lose the cluster at once: SIGKILL to its process groups. Returns the pids that are gone.
+
+        Raise NotOurs, nothing sent, if a group holds a process that does not carry the cluster's tags.
+        """
+        members = self.members(name)
+        groups = {seen.group for member in members if (seen := stat_of(member.pid))}
+        self._prove(groups, name)
+        for group in groups:
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        await asyncio.gather(*(gone(member, 5) for member in members))
+        return [member.pid for member in members if not alive(member)]
+
+    def _prove(self, groups: set[int], name: str) -> None:
+        mine = {**self._context.tags, TAG_CLUSTER: name}
+        for process in _live_in(groups):
+            if not carries(process, mine) and alive(process):
+                raise NotOurs(f"not injecting: process {process.pid} is in the cluster's group, but not tagged as its")
+
+    def _socket(self, name: str) -> Path:
+        return self._context.home.control(self._context.state.name, f"cluster/{name}")
+
+
+def _live_in(groups: set[int]) -> Sequence[ProcessId]:
+    found = []
+    for entry in os.listdir("/proc"):
+        seen = stat_of(int(entry)) if entry.isdecimal() else None
+        if seen is not None and seen.group in groups and seen.state not in "ZX":
+            found.append(ProcessId(int(entry), seen.start))
+    return found

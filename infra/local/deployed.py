@@ -1,0 +1,235 @@
+"""One deployment as a whole: how does it come, get adopted, describe itself, and go without a trace?"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from infra.local.clusters import Clusters
+from infra.local.context import Context, log
+from infra.local.edges import Edges
+from infra.local.errors import Conflict, NotFound
+from infra.local.home import Home
+from infra.local.leases import Leases
+from infra.local.processes import NotOurs, ProcessId, alive, gone, kill, send, state_of, stop, tagged
+from infra.local.record import record
+from infra.local.services import Services
+from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT
+
+T = TypeVar("T")
+
+GRACE_S = 2.0
+"""What a service gets to drain when everything goes."""
+
+PARTS = ("logs", "traces", "databases", "leases")
+
+
+class Deployed:
+    """One deployment and everything in it."""
+
+    def __init__(self, context: Context, orphaned: Callable[[str], None]) -> None:
+        """`orphaned` is called with the name when the owner has ended."""
+        self.context = context
+        self._orphaned = orphaned
+        self.state = context.state
+        self.clusters = Clusters(context)
+        self.edges = Edges(context)
+        self.services = Services(context, self.clusters, self.edges)
+        self.leases = Leases(context, self.clusters, self.edges, self.services)
+        self._work: set[asyncio.Task[Any]] = set()
+        self._ending: asyncio.Task[None] | None = None
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do a piece of work to its end, whether or not the one who asked still waits.
+
+        Raise Conflict if the deployment is, or gets, torn down.
+        """
+        if self.context.closing:
+            raise Conflict(f"deployment {self.state.name} is being deleted")
+        task = asyncio.get_running_loop().create_task(work())
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() or self.context.closing:
+                raise Conflict(f"deployment {self.state.name} is being deleted") from None
+            raise
+
+    async def open(self) -> None:
+        """Make its directories and start its wire host."""
+        for part in PARTS:
+            (self.context.directory / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.context.save()
+        await self.edges.revive()
+        self.watch_owner()
+
+    def put_database(self, name: str) -> dict[str, object]:
+        """A place for a SQLite file; the service that uses it creates it."""
+        path = self.context.directory / "databases" / f"{name}.db"
+        self.state.databases.setdefault(name, {"url": f"sqlite:///{path}"})
+        self.context.save()
+        return self.get_database(name)
+
+    def get_database(self, name: str) -> dict[str, object]:
+        known = self.state.databases.get(name)
+        if known is None:
+            raise NotFound(f"there is no database {name!r} in {self.state.name}")
+        return {"kind": "database", "name": name, "state": "available", "url": known["url"]}
+
+    def delete_database(self, name: str) -> None:
+        """Delete the data; idempotent. Raise Conflict while a service uses it."""
+        users = [n for n, s in self.state.services.items() if s.spec.database == name]
+        if users and name in self.state.databases:
+            raise Conflict(f"database {name} is used by {', '.join(users)}; delete them first")
+        self.state.databases.pop(name, None)
+        for file in (self.context.directory / "databases").glob(f"{name}.db*"):
+            file.unlink(missing_ok=True)
+        self.context.save()
+
+    async def describe(self) -> dict[str, Any]:
+        """The Deployment record, every resource with its state, every fault that is on."""
+        listening = (await self.edges.stats())["wires"]
+        resources: list[dict[str, Any]] = [self.clusters.get(name) for name in self.state.clusters]
+        resources += [self.get_database(name) for name in self.state.databases]
+        for name, wire in self.state.wires.items():
+            state = "listening" if listening.get(name, {}).get("listening") else "refusing"
+            resources.append(
+                {"kind": "wire", "name": name, "state": state, "listen": f"127.0.0.1:{wire.port}", **_spec(wire.spec)}
+            )
+        resources += [self.services.get(name) for name in self.state.services]
+        return {
+            "deployment": record(self.state, self.context.home).to_json(),
+            "resources": resources,
+            "faults": await self.faults(),
+        }
+
+    async def faults(self) -> list[dict[str, Any]]:
+        """Every fault that is on now."""
+        names = [name for name, lease in self.state.leases.items() if lease.holds]
+        return [{"deployment": self.state.name, **await self.leases.get(name)} for name in names]
+
+    async def heal(self) -> tuple[list[str], list[str]]:
+        """Undo every fault, also a stop that no lease knows of."""
+        healed, left = await self.leases.heal()
+        for name in self.state.services:
+            if self.services.state(name) == "paused":
+                process = self.services.instance(name).process
+                if process and send(process, signal.SIGCONT, self.context.tags):
+                    healed.append(f"pause of {name}")
+        return [f"{self.state.name}/{n}" for n in healed], [f"{self.state.name}/{n}" for n in left]
+
+    async def adopt(self) -> None:
+        """Take over what a killed daemon left running: prove it, watch it, end what was half done."""
+        await self._end_strays()
+        self.watch_owner()
+        if alive(self.state.wire_host):
+            self.edges.watch()
+        else:
+            await self.edges.revive()
+        for name in self.state.services:
+            await self._adopt_service(name)
+        self.leases.adopt()
+        self.context.save()
+
+    async def _adopt_service(self, name: str) -> None:
+        service = self.state.services[name]
+        await self.services.end_leftovers(name)
+        if service.instance is None:
+            del self.state.services[name]  # its first start was interrupted: it was never answered for
+            return
+        if alive(service.instance.process):
+            self.services.watch(name)
+            held = any(lease.holds and lease.fault.target == name for lease in self.state.leases.values())
+            if state_of(service.instance.process) == "T" and service.instance.process and not held:
+                send(service.instance.process, signal.SIGCONT, self.context.tags)
+        elif service.ended is None:
+            service.ended = "ended while the local cloud was down"
+        await self.edges.point(name)
+
+    def watch_owner(self) -> None:
+        """Tear the deployment down when its owner ends."""
+        owner = self.state.owner
+        if owner is not None:
+            self.context.background(self._until_orphaned(owner), "watching the owner")
+
+    async def _until_orphaned(self, owner: ProcessId) -> None:
+        await gone(owner)
+        if self.state.owner == owner:
+            log.info("%s: its owner (process %d) is gone", self.state.name, owner.pid)
+            self._orphaned(self.state.name)
+
+    async def close(self) -> None:
+        """End everything and delete every trace; callers may come together."""
+        if self._ending is None or (self._ending.done() and self._ending.exception()):
+            self._ending = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._ending)
+
+    async def _close(self) -> None:
+        self.context.closing = True
+        self.state.deleting = True
+        self.context.save()
+        for task in self._work:
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+        await asyncio.gather(*(self._stop_service(name) for name in self.state.services))
+        await self.edges.stop()
+        for cluster in self.state.clusters.values():
+            await stop(cluster.host, self.context.tags, grace_s=0.5)
+        await sweep(self.context.home, self.state.name)
+        await self.context.end_background()
+        for service in self.state.services.values():
+            if service.instance is not None:
+                self.context.ports.release(service.instance.port)
+        self._remove_files()
+
+    async def _stop_service(self, name: str) -> None:
+        service = self.state.services[name]
+        for instance in (service.next, service.instance, service.old):
+            if instance is not None:
+                await stop(instance.process, self.context.tags, GRACE_S)
+
+    def _remove_files(self) -> None:
+        home, name = self.context.home, self.state.name
+        for host in ("wires", *(f"cluster/{cluster}" for cluster in self.state.clusters)):
+            home.control(name, host).unlink(missing_ok=True)
+        # the state goes last: a crash in between leaves a deployment that is still known, and being deleted
+        for entry in self.context.directory.iterdir():
+            if entry.name != "state.json":
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        shutil.rmtree(self.context.directory)
+
+    async def _end_strays(self) -> None:
+        """Processes that carry our tags but are not in the state: forked just before the daemon was killed."""
+        state = self.state
+        instances = [i for s in state.services.values() for i in (s.instance, s.next, s.old) if i]
+        known = {i.process for i in instances} | {c.host for c in state.clusters.values()} | {state.wire_host}
+        known |= {lease.holder for lease in state.leases.values()}
+        for process in tagged(self.context.tags):
+            if process not in known:
+                log.info("%s: ending stray process %d", state.name, process.pid)
+                await kill(process, self.context.tags)
+
+
+async def sweep(home: Home, name: str) -> list[int]:
+    """SIGKILL every process that carries the tags of a deployment; returns their pids. Leaves others alone."""
+    tags = {TAG_CLOUD: str(home.path), TAG_DEPLOYMENT: name}
+    found: list[int] = []
+    for _ in range(5):  # a process may fork while we look
+        processes = tagged(tags)
+        if not processes:
+            break
+        for process in processes:
+            try:
+                await kill(process, tags)
+            except NotOurs:
+                continue
+            found.append(process.pid)
+    return found
+
+
+def _spec(spec: Any) -> dict[str, str]:
+    return {"caller": spec.caller, "callee": spec.callee}

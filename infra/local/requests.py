@@ -1,0 +1,171 @@
+"""What may a request body say? JSON in, a frozen spec out, or Invalid with every problem at once. (pure)"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from infra.local.errors import Invalid
+from infra.local.state import ClusterSpec, ServiceSpec, WireSpec
+from infra.naming import deployment_problems, resource_problems, word_problems
+
+TTL_MAX_S = 3600.0
+"""A lease that nobody renews must not outlive an afternoon."""
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRequest:
+    stage: str
+    run_id: str
+    variant: str | None
+    owner_pid: int | None
+
+
+class Body:
+    """Reads typed fields and gathers what is wrong with them."""
+
+    def __init__(self, what: str, raw: object) -> None:
+        self._what = what
+        self.found: list[str] = []
+        self._raw: dict[str, Any] = raw if isinstance(raw, dict) else {}
+        self._seen: set[str] = set()
+        if not isinstance(raw, dict):
+            self.found.append(f"the body must be a JSON object, not {type(raw).__name__}")
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._get(name, default)
+        if not isinstance(value, str) or not value:
+            self.found.append(f"{name} is {value!r}, must be a text")
+            return ""
+        return value
+
+    def maybe_text(self, name: str) -> str | None:
+        value = self._get(name, None)
+        if value is not None and (not isinstance(value, str) or not value):
+            self.found.append(f"{name} is {value!r}, must be a text or null")
+            return None
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self._get(name, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self.found.append(f"{name} is {value!r}, must be a list of texts")
+            return ()
+        return tuple(value)
+
+    def mapping(self, name: str) -> dict[str, str]:
+        value = self._get(name, {})
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            self.found.append(f"{name} must be an object whose values are texts")
+            return {}
+        found = [key for key, item in value.items() if not key or "=" in key or "\0" in key + item]
+        if found:
+            self.found.append(f"{name} has {found!r}, which an environment cannot hold")
+        return value
+
+    def number(self, name: str, low: float, high: float) -> float:
+        value = self._get(name, None)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            self.found.append(f"{name} is {value!r}, must be a number from {low:g} to {high:g}")
+            return low
+        return value
+
+    def maybe_pid(self, name: str) -> int | None:
+        value = self._get(name, None)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            self.found.append(f"{name} is {value!r}, must be a process id or null")
+            return None
+        return value
+
+    def raw(self, name: str) -> object:
+        return self._get(name, None)
+
+    def done(self) -> None:
+        """Raise Invalid if anything was wrong, unknown fields included."""
+        self.found += [f"unknown field {name!r}" for name in sorted(self._raw.keys() - self._seen)]
+        if self.found:
+            raise Invalid.of(self._what, self.found)
+
+    def _get(self, name: str, default: object) -> Any:
+        self._seen.add(name)
+        return self._raw.get(name, default)
+
+
+def check_names(deployment: str, kind: str | None = None, name: str | None = None) -> None:
+    """Names of the address; a wrong one could leave its directory. Raise Invalid."""
+    found = deployment_problems(deployment)
+    if kind is not None and name is not None:
+        found += word_problems(kind, name) if kind == "lease" else resource_problems(kind, name)
+    if found:
+        raise Invalid.of("address", found)
+
+
+def read_deployment(raw: object) -> DeploymentRequest:
+    body = Body("deployment", raw)
+    request = DeploymentRequest(
+        body.text("stage"), body.text("run_id"), body.maybe_text("variant"), body.maybe_pid("owner_pid")
+    )
+    if request.run_id:
+        body.found += word_problems("run id", request.run_id)
+    body.done()
+    return request
+
+
+def read_cluster(raw: object) -> ClusterSpec:
+    body = Body("cluster", raw)
+    spec = ClusterSpec(body.text("network"), body.texts("preload"))
+    try:
+        ipaddress.ip_network(spec.network)
+    except ValueError as error:
+        body.found.append(f"network is {spec.network!r}: {error}")
+    body.found += [f"preload names {m!r}, which is no module" for m in spec.preload if not _MODULE.fullmatch(m)]
+    body.done()
+    return spec
+
+
+def read_wire(raw: object) -> WireSpec:
+    body = Body("wire", raw)
+    spec = WireSpec(body.text("caller"), body.text("callee"))
+    body.done()
+    return spec
+
+
+def read_database(raw: object) -> None:
+    Body("database", raw).done()
+
+
+def read_service(raw: object) -> ServiceSpec:
+    body = Body("service", raw)
+    spec = ServiceSpec(
+        cluster=body.text("cluster"),
+        module=body.text("module"),
+        args=body.texts("args"),
+        env=body.mapping("env"),
+        ready_path=body.text("ready_path", "/ready"),
+        database=body.maybe_text("database"),
+    )
+    if spec.module and not _MODULE.fullmatch(spec.module):
+        body.found.append(f"module is {spec.module!r}, not a module's name")
+    if not spec.ready_path.startswith("/"):
+        body.found.append(f"ready_path is {spec.ready_path!r}, must begin with '/'")
+    body.done()
+    return spec
+
+
+def read_fault(raw: object) -> tuple[object, float]:
+    """The fault's object, to be read by infra.local.faultspec, and the time to live, seconds."""
+    body = Body("fault lease", raw)
+    fault, ttl_s = body.raw("fault"), body.number("ttl_s", 0.1, TTL_MAX_S)
+    body.done()
+    return fault, ttl_s
+
+
+def read_renewal(raw: object) -> float:
+    body = Body("renewal", raw)
+    ttl_s = body.number("ttl_s", 0.1, TTL_MAX_S)
+    body.done()
+    return ttl_s

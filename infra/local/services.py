@@ -1,0 +1,278 @@
+"""How does a service start, change without losing a request, end, and come back?
+
+A rollover: start the new instance on a port of its own -> wait until it is ready -> switch the wires ->
+wait until no request is under way to the old one -> SIGTERM -> it drains. If the new one does not get
+ready, the old one has never been touched. A service that dies stays dead: that is drift, and visible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from infra.local.clusters import Clusters
+from infra.local.context import Context, log, size_of
+from infra.local.control import HostError, ask
+from infra.local.edges import Edges
+from infra.local.errors import CloudError, Conflict, NotFound, Unavailable
+from infra.local.home import tail
+from infra.local.probe import http_status
+from infra.local.processes import ProcessId, alive, describe_status, gone, kill, state_of, stop
+from infra.local.state import Instance, Service, ServiceSpec
+
+READY_S = 40.0
+"""Longest start of an instance: nine at once on two busy cores have taken 5 s."""
+
+POLL_S = 0.03
+QUIET_S = 3.0
+"""Longest wait for the last answers of an instance that is being replaced; it drains itself anyway."""
+
+DRAIN_S = 10.0
+"""Longest drain after SIGTERM."""
+
+
+class Services:
+    """The services of one deployment."""
+
+    def __init__(self, context: Context, clusters: Clusters, edges: Edges) -> None:
+        self._context = context
+        self._clusters = clusters
+        self._edges = edges
+        self._services = context.state.services
+
+    async def put(self, name: str, spec: ServiceSpec, *, restart: bool = False) -> dict[str, object]:
+        """Have this service, run from this spec. Raise Died if the instance does not get ready."""
+        async with self._context.lock("service", name):
+            self._check(name, spec)
+            service = self._services.get(name)
+            running = service is not None and service.instance is not None and alive(service.instance.process)
+            if service is None or not (running and service.spec == spec and not restart):
+                await self._roll(name, spec)
+        return self.get(name)
+
+    def get(self, name: str) -> dict[str, object]:
+        service = self._named(name)
+        instance = service.instance
+        return {
+            "kind": "service",
+            "name": name,
+            "state": self.state(name),
+            "cluster": service.spec.cluster,
+            "pid": instance.process.pid if instance and instance.process else None,
+            "url": f"http://{instance.address}" if instance else None,
+            "log": str(self._context.log_of(name)),
+            "ended": service.ended,
+        }
+
+    def state(self, name: str) -> str:
+        """running, paused, exited, down-by-fault, or starting before the first instance is ready."""
+        service = self._named(name)
+        if service.instance is None:
+            return "starting"
+        seen = state_of(service.instance.process)
+        if seen is None:
+            return "down-by-fault" if self._down(name) else "exited"
+        return "paused" if seen == "T" else "running"
+
+    def logged(self, name: str, lines: int) -> list[str]:
+        self._named(name)
+        return tail(self._context.log_of(name), lines)
+
+    async def delete(self, name: str) -> None:
+        """End the service; idempotent. Its wires refuse from then on."""
+        async with self._context.lock("service", name):
+            service = self._services.get(name)
+            if service is None:
+                return
+            self._refuse_while_faulty(name)
+            instance, service.instance = service.instance, None
+            await self._edges.point(name)
+            if instance is not None:
+                await stop(instance.process, self._context.tags, DRAIN_S)
+                self._context.ports.release(instance.port)
+            self._services.pop(name, None)
+            self._context.save()
+
+    async def start_again(self, name: str) -> None:
+        """Start an ended service from its spec, on its old port if that can be had."""
+        async with self._context.lock("service", name):
+            service = self._services.get(name)
+            if service is None or service.instance is None or alive(service.instance.process) or self._down(name):
+                return
+            await self._roll(name, service.spec, preferred=service.instance.port)
+
+    async def until_ready(self, name: str, timeout_s: float = READY_S) -> None:
+        """Wait until a service that lives is ready; return at once if it does not live. Raise Unavailable."""
+        service = self._named(name)
+        deadline = time.monotonic() + timeout_s
+        while service.instance is not None and alive(service.instance.process):
+            if await self._is_ready(service.spec, service.instance):
+                return
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{name} is not ready {timeout_s:g} s after its fault was undone")
+            await asyncio.sleep(POLL_S)
+
+    def instance(self, name: str) -> Instance:
+        """The instance that serves now. Raise Conflict if there is none."""
+        service = self._services.get(name)
+        if service is None or service.instance is None or not alive(service.instance.process):
+            state = self.state(name) if service else "unknown"
+            raise Conflict(f"service {name!r} of {self._context.state.name} is {state}, not running")
+        return service.instance
+
+    def watch(self, name: str) -> None:
+        """Notice the end of the instance that serves now."""
+        instance = self._services[name].instance
+        process = instance.process if instance else None
+        if instance is not None and process is not None:
+            self._context.background(self._until_gone(name, instance, process), f"watching {name}")
+
+    async def end_leftovers(self, name: str) -> None:
+        """After an interruption: end what was starting or draining."""
+        service = self._services[name]
+        for instance in (service.next, service.old):
+            if instance is not None:
+                await stop(instance.process, self._context.tags, DRAIN_S)
+        service.next = service.old = None
+
+    # how
+
+    async def _roll(self, name: str, spec: ServiceSpec, preferred: int | None = None) -> None:
+        fresh = name not in self._services
+        service = self._services.setdefault(name, Service(spec))
+        try:
+            started = await self._launch(name, service, spec, preferred)
+        except BaseException:
+            if fresh:
+                self._services.pop(name, None)
+                self._context.save()
+            raise
+        before = service.instance
+        service.old = before if before is not None and alive(before.process) else None
+        service.instance, service.next, service.spec, service.ended = started, None, spec, None
+        self._context.save()
+        self.watch(name)
+        await self._edges.point(name)
+        if before is not None and service.old is None and before.port != started.port:
+            self._context.ports.release(before.port)
+        await self._retire(service)
+
+    async def _retire(self, service: Service) -> None:
+        if service.old is None:
+            return
+        await self._edges.quiet(service.old.address, QUIET_S)
+        await stop(service.old.process, self._context.tags, DRAIN_S)
+        service.old = None
+        self._context.save()
+
+    async def _launch(self, name: str, service: Service, spec: ServiceSpec, preferred: int | None) -> Instance:
+        ports = self._context.ports
+        path = self._context.log_of(name)
+        instance = Instance(ports.reserve(preferred, self._context.taken_ports()), size_of(path))
+        service.next = instance
+        self._context.save()
+        try:
+            await self._fork(name, spec, instance)
+            await self._until_first_ready(name, spec, instance)
+        except BaseException:
+            if instance.process is not None:
+                await kill(instance.process, self._context.tags)
+            service.next = None
+            self._context.save()
+            raise
+        finally:
+            ports.release(instance.port)
+        return instance
+
+    async def _fork(self, name: str, spec: ServiceSpec, instance: Instance) -> None:
+        port = str(instance.port)
+        question = {
+            "cmd": "spawn",
+            "name": name,
+            "module": spec.module,
+            "args": [argument.replace("{port}", port) for argument in spec.args],
+            "env": {key: value.replace("{port}", port) for key, value in spec.env.items()},
+            "log": str(self._context.log_of(name)),
+        }
+        try:
+            answer = await ask(await self._clusters.host(spec.cluster), question, timeout_s=10.0)
+        except HostError as error:
+            raise Unavailable(f"cluster {spec.cluster} did not start {name}: {error}") from error
+        instance.process = ProcessId(answer["pid"], answer["start"])
+        self._context.save()
+
+    async def _until_first_ready(self, name: str, spec: ServiceSpec, instance: Instance) -> None:
+        assert instance.process is not None
+        began = time.monotonic()
+        while not await self._is_ready(spec, instance):
+            passed = time.monotonic() - began
+            if not alive(instance.process):
+                status = await self._status(spec.cluster, instance.process)
+                raise self._context.died(name, instance.process, status, passed, instance.log_offset, "ready")
+            if passed > READY_S:
+                path = self._context.log_of(name)
+                said = "\n".join(tail(path, 30, instance.log_offset))
+                raise Unavailable(
+                    f"{name} does not answer 200 on {spec.ready_path} after {READY_S:g} s; last lines:\n{said}\n"
+                    f"full log: {path}"
+                )
+            await asyncio.sleep(POLL_S)
+
+    async def _is_ready(self, spec: ServiceSpec, instance: Instance) -> bool:
+        return await http_status("127.0.0.1", instance.port, spec.ready_path, timeout_s=1.0) == 200
+
+    async def _status(self, cluster: str, process: ProcessId) -> int | None:
+        """How a process ended: its host knows, or we do if it was orphaned."""
+        known = self._context.state.clusters.get(cluster)
+        if known is not None and alive(known.host):
+            try:
+                answer = await ask(await self._clusters.host(cluster), {"cmd": "status", "pid": process.pid}, 1.0)
+            except (HostError, CloudError):
+                return None
+            return None if answer["status"] is None else int(answer["status"])
+        return self._context.reaper.status(process.pid)
+
+    async def _until_gone(self, name: str, instance: Instance, process: ProcessId) -> None:
+        await gone(process)
+        service = self._services.get(name)
+        if self._context.closing or service is None or service.instance is not instance:
+            return
+        service.ended = describe_status(await self._status(service.spec.cluster, process))
+        log.info("%s: %s (process %d) %s", self._context.state.name, name, process.pid, service.ended)
+        self._context.save()
+        await self._edges.point(name)
+
+    def _check(self, name: str, spec: ServiceSpec) -> None:
+        state = self._context.state
+        found = []
+        if spec.cluster not in state.clusters:
+            found.append(f"service {name} is for cluster {spec.cluster!r}, which does not exist")
+        if spec.database is not None and spec.database not in state.databases:
+            found.append(f"service {name} uses database {spec.database!r}, which does not exist")
+        if found:
+            raise Conflict("; ".join(found), found)
+        self._refuse_while_faulty(name)
+
+    def _refuse_while_faulty(self, name: str) -> None:
+        for lease, held in self._context.state.leases.items():
+            if held.holds and (held.fault.meaning.target, held.fault.target) in self._targets(name):
+                raise Conflict(f"service {name} is under the fault {lease!r} ({held.fault.kind}); undo it first")
+
+    def _down(self, name: str) -> bool:
+        """Whether a fault wants this service dead."""
+        return any(
+            held.holds
+            and held.fault.kind in ("kill", "cluster-outage")
+            and (held.fault.meaning.target, held.fault.target) in self._targets(name)
+            for held in self._context.state.leases.values()
+        )
+
+    def _targets(self, name: str) -> set[tuple[str, str]]:
+        service = self._services.get(name)
+        return {("service", name)} | ({("cluster", service.spec.cluster)} if service else set())
+
+    def _named(self, name: str) -> Service:
+        service = self._services.get(name)
+        if service is None:
+            raise NotFound(f"there is no service {name!r} in {self._context.state.name}")
+        return service

@@ -1,0 +1,192 @@
+"""What does the daemon know about one deployment? Everything it needs to take over after a SIGKILL.
+
+Written whole, atomically, before an act whose traces must be found again and after every change. Specs
+are frozen (what was asked for), the rest changes (what is).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.local.faultspec import Fault
+from infra.local.home import read_json, write_atomically
+from infra.local.processes import ProcessId
+
+FORMAT = 1
+
+
+def boot_id() -> str:
+    """Names this boot of the machine: pids, start times and the monotonic clock mean nothing after another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    network: str
+    preload: tuple[str, ...] = ()
+    """Modules the cluster host imports before it forks services."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireSpec:
+    caller: str
+    callee: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    cluster: str
+    module: str
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    """'{port}' in a value, or in an argument, becomes the instance's port."""
+    ready_path: str = "/ready"
+    database: str | None = None
+
+
+@dataclass(slots=True)
+class Cluster:
+    spec: ClusterSpec
+    host: ProcessId | None = None
+
+
+@dataclass(slots=True)
+class Wire:
+    spec: WireSpec
+    port: int
+
+
+@dataclass(slots=True)
+class Instance:
+    """One process of a service."""
+
+    port: int
+    log_offset: int = 0
+    """Where its output begins in the service's log, bytes."""
+    process: ProcessId | None = None
+    """None while it is being forked."""
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+@dataclass(slots=True)
+class Service:
+    spec: ServiceSpec
+    instance: Instance | None = None
+    """Serves, or was the last to serve."""
+    next: Instance | None = None
+    """Starts, and is not ready yet."""
+    old: Instance | None = None
+    """Drains after a rollover."""
+    ended: str | None = None
+    """How the instance ended, None while it runs."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """A fault and its time to live. `intent` is written before the act."""
+
+    fault: Fault
+    ttl_s: float
+    expires_s: float
+    """CLOCK_MONOTONIC."""
+    state: str = "intent"
+    """intent, on, undoing, undone, expired or failed."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    holder: ProcessId | None = None
+    reason: str | None = None
+    """Why it failed."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the fault is, or may be, on."""
+        return self.state in ("intent", "on")
+
+
+@dataclass(slots=True)
+class DeploymentState:
+    name: str
+    stage: str
+    run_id: str
+    variant: str | None = None
+    owner: ProcessId | None = None
+    """Its end is the deployment's end."""
+    deleting: bool = False
+    boot: str = ""
+    wire_host: ProcessId | None = None
+    clusters: dict[str, Cluster] = field(default_factory=dict)
+    databases: dict[str, dict[str, str]] = field(default_factory=dict)
+    wires: dict[str, Wire] = field(default_factory=dict)
+    services: dict[str, Service] = field(default_factory=dict)
+    leases: dict[str, Lease] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)})
+
+    def write(self, directory: Path) -> None:
+        write_atomically(directory / "state.json", self.to_json())
+
+    @classmethod
+    def read(cls, directory: Path) -> DeploymentState | None:
+        """What `write` left, None if there is nothing that can be read. After another boot all processes are gone."""
+        raw = read_json(directory / "state.json")
+        if raw is None or raw.get("format") != FORMAT:
+            return None
+        state = _from_json(raw)
+        if state.boot != boot_id():
+            _forget_processes(state)
+        return state
+
+
+def _from_json(raw: dict[str, Any]) -> DeploymentState:
+    plain = {key: raw[key] for key in ("name", "stage", "run_id", "variant", "deleting", "boot", "databases")}
+    return DeploymentState(
+        **plain,
+        owner=_process(raw["owner"]),
+        wire_host=_process(raw["wire_host"]),
+        clusters={k: Cluster(_cluster_spec(v["spec"]), _process(v["host"])) for k, v in raw["clusters"].items()},
+        wires={k: Wire(WireSpec(**v["spec"]), v["port"]) for k, v in raw["wires"].items()},
+        services={k: _service(v) for k, v in raw["services"].items()},
+        leases={k: _lease(v) for k, v in raw["leases"].items()},
+    )
+
+
+def _process(raw: dict[str, int] | None) -> ProcessId | None:
+    return ProcessId(**raw) if raw else None
+
+
+def _cluster_spec(raw: dict[str, Any]) -> ClusterSpec:
+    return ClusterSpec(raw["network"], tuple(raw["preload"]))
+
+
+def _instance(raw: dict[str, Any] | None) -> Instance | None:
+    return Instance(raw["port"], raw["log_offset"], _process(raw["process"])) if raw else None
+
+
+def _service(raw: dict[str, Any]) -> Service:
+    spec = ServiceSpec(**{**raw["spec"], "args": tuple(raw["spec"]["args"])})
+    return Service(spec, _instance(raw["instance"]), _instance(raw["next"]), _instance(raw["old"]), raw["ended"])
+
+
+def _lease(raw: dict[str, Any]) -> Lease:
+    return Lease(**{**raw, "fault": Fault(**raw["fault"]), "holder": _process(raw["holder"])})
+
+
+def _forget_processes(state: DeploymentState) -> None:
+    state.boot = boot_id()
+    state.wire_host = None
+    for cluster in state.clusters.values():
+        cluster.host = None
+    for service in state.services.values():
+        for instance in (service.instance, service.next, service.old):
+            if instance is not None:
+                instance.process = None
+    for lease in state.leases.values():
+        lease.holder = None
+        lease.expires_s = 0.0

@@ -1,0 +1,189 @@
+"""The local target: how does the suite deploy a stage here, look at it, and make sure that nothing is left?"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from infra.local.client import LocalCloud
+from infra.local.driver import apply
+from infra.local.errors import CloudError, CloudUnreachable, Unavailable
+from infra.local.home import Home, default_home
+from infra.local.ports import port_range
+from infra.local.processes import stat_of, tagged
+from infra.local.render import render
+from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT, TAG_RUN
+from stages.deployment import Deployment
+from stages.model import Stage
+
+FIRST_ANSWER_S = 20.0
+"""Longest wait for the first good request once every service is ready."""
+
+
+class LocalTarget:
+    """Stages on this machine. Methods raise infra.local.errors.CloudError or CloudUnreachable."""
+
+    name = "local"
+
+    def __init__(self, home: Path | None = None) -> None:
+        """`home`: where the local cloud keeps its things; STAGES_HOME or the default if None."""
+        self.home = Home.at(home if home is not None else default_home(os.environ))
+        self.cloud = LocalCloud(self.home)
+
+    def up(
+        self,
+        stage: Stage,
+        *,
+        name: str,
+        run_id: str,
+        variant: str | None = None,
+        owner_pid: int | None = None,
+        on_progress: Callable[[str], None] = lambda _: None,
+    ) -> Deployment:
+        """Deploy a stage and return once the edge has answered a user's request.
+
+        Repeating it repairs what is missing. With `owner_pid`, everything is torn down when that process
+        ends. After an error what was deployed stays, for its logs; `down` removes it.
+        """
+        resources = render(stage, run_id=run_id, variant=variant)
+        request = {"stage": stage.name, "run_id": run_id, "variant": variant, "owner_pid": owner_pid}
+        deployed = self.cloud.put(f"/deployments/{name}", request)
+        on_progress("local cloud")
+        apply(self.cloud, name, resources, {("deployment", ""): deployed}, on_progress)
+        deployment = self.get(name)
+        _first_answer(deployment)
+        on_progress("first good request")
+        return deployment
+
+    def down(self, name: str) -> None:
+        """Leave nothing of a deployment; fine if there is none."""
+        if not self.cloud.blank or self._processes(name):
+            self.cloud.delete(f"/deployments/{name}")
+
+    def list(self) -> Sequence[dict[str, Any]]:
+        """One entry per deployment: name, stage, run_id, variant, owner_pid, state, services, faults."""
+        found: Sequence[dict[str, Any]] = [] if self.cloud.blank else self.cloud.get("/deployments")
+        return found
+
+    def get(self, name: str) -> Deployment:
+        """The record as of now; raise NotFound."""
+        return Deployment.from_json(self.cloud.get(f"/deployments/{name}")["deployment"])
+
+    def resources(self, name: str) -> Sequence[dict[str, Any]]:
+        """Every resource with its kind, name and state; raise NotFound."""
+        found: Sequence[dict[str, Any]] = self.cloud.get(f"/deployments/{name}")["resources"]
+        return found
+
+    def logs(self, name: str, service: str, lines: int = 200) -> Sequence[str]:
+        """The last lines a service wrote."""
+        found: Sequence[str] = self.cloud.get(f"/deployments/{name}/services/{service}/log?lines={lines}")["lines"]
+        return found
+
+    def audits(self, deployment: Deployment) -> Iterator[dict[str, Any]]:
+        """Every record of every service's /audit. Raise Unavailable naming the service that does not answer."""
+        for service, instance in self.get(deployment.name).services.items():
+            try:
+                with httpx.stream("GET", f"{instance.url}/audit", timeout=30.0, trust_env=False) as response:
+                    response.raise_for_status()
+                    for line in response.iter_lines():
+                        if line:
+                            yield json.loads(line)
+            except (httpx.HTTPError, ValueError) as error:
+                raise Unavailable(f"audit of {service} at {instance.url}: {error!r}; log: {instance.log}") from error
+
+    def usage(self, deployment: Deployment) -> dict[str, float]:
+        """What the deployment costs now: memory_mb (proportional: shared pages are counted once), processes, cpu_s."""
+        pids = [process.pid for process in self._processes(deployment.name)]
+        ticks = sum(seen.cpu_ticks for pid in pids if (seen := stat_of(pid)))
+        return {
+            "memory_mb": round(sum(_proportional_kb(pid) for pid in pids) / 1024, 1),
+            "processes": len(pids),
+            "cpu_s": ticks / os.sysconf("SC_CLK_TCK"),
+        }
+
+    def residue(self, name: str, run_id: str | None = None) -> Sequence[str]:
+        """What is left of a deployment, or of a run: processes, files, sockets, faults. Empty after `down`."""
+        tags = {TAG_CLOUD: str(self.home.path)} | ({TAG_RUN: run_id} if run_id else {TAG_DEPLOYMENT: name})
+        found = [f"process {process.pid}: {_command(process.pid)}" for process in tagged(tags)]
+        directory = self.home.deployment(name)
+        if directory.exists():
+            found += [f"file {path}" for path in (directory, *sorted(directory.rglob("*")))]
+        sockets = [self.home.control(name, "wires")]
+        found += [f"socket {path}" for path in sockets if path.exists()]
+        if not self.cloud.blank:
+            faults = self.cloud.get("/faults")
+            found += [f"fault {fault['lease']}" for fault in faults if fault["deployment"] == name]
+        return found
+
+    def heal(self) -> Mapping[str, Sequence[str]]:
+        """Undo every fault of every deployment: {"healed": [...], "left": [...]}."""
+        if self.cloud.blank:
+            return {"healed": [], "left": []}
+        found: Mapping[str, Sequence[str]] = self.cloud.delete("/faults")
+        return found
+
+    def problems(self, env: Mapping[str, str] | None = None) -> Sequence[str]:
+        """What keeps this machine from hosting a stage, as sentences; empty when nothing does."""
+        found = self.home.problems()
+        if not sys.platform.startswith("linux"):
+            found.append(f"the local target needs Linux (process groups, pidfd, /proc), this is {sys.platform}")
+        elif not hasattr(os, "pidfd_open"):
+            found.append("this Python was built without pidfd_open; use a build for Linux 5.3 or newer")
+        try:
+            port_range(env if env is not None else os.environ)
+        except CloudError as error:
+            found.append(str(error))
+        free_mb = shutil.disk_usage(_existing(self.home.path)).free / 2**20
+        if free_mb < 200:
+            found.append(f"{self.home.path} has {free_mb:.0f} MB free, 200 are needed for logs, traces and databases")
+        return found
+
+    def _processes(self, name: str) -> Any:
+        return tagged({TAG_CLOUD: str(self.home.path), TAG_DEPLOYMENT: name})
+
+
+def _first_answer(deployment: Deployment) -> None:
+    """Wait until a user gets a good answer at the edge. Raise CloudUnreachable with the last answer."""
+    deadline = time.monotonic() + FIRST_ANSWER_S
+    with httpx.Client(base_url=deployment.edge, timeout=5.0, trust_env=False) as users:
+        while True:
+            try:
+                seen = str([users.get(path).status_code for path in ("/ready", "/")])
+            except httpx.HTTPError as error:
+                seen = repr(error)
+            if seen == "[200, 200]":
+                return
+            if time.monotonic() > deadline:
+                raise CloudUnreachable(
+                    f"{deployment.name}: every service is ready, but the edge {deployment.edge} gave no good answer "
+                    f"within {FIRST_ANSWER_S:g} s, last {seen}; logs: {deployment.directory}/logs"
+                )
+            time.sleep(0.05)
+
+
+def _proportional_kb(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    except OSError:
+        return 0  # it ended meanwhile
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return "(gone)"
+
+
+def _existing(path: Path) -> Path:
+    return next(p for p in (path, *path.parents) if p.exists())
