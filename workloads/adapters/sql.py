@@ -1,0 +1,269 @@
+"""How are records kept in a relational database? SQLAlchemy Core; SQLite here, PostgreSQL a URL away.
+
+One table per service holds every record. Work runs in threads of its own, so that a slow or locked
+database never stops the event loop (and liveness with it). What only SQLite needs is in `_for_sqlite`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import local
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from workloads import deadline
+from workloads.domain import Record
+from workloads.ports import Conflict
+from workloads.problems import COMMIT_UNKNOWN, DATABASE_UNAVAILABLE, ProblemError
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 0.2
+"""How long SQLite waits for a lock: below every caller's timeout, so that the answer is a refusal, not a silence."""
+COOL_DOWN_S = 0.05
+"""After a refusal, work that has queued up behind it is refused at once instead of waiting for the lock in turn."""
+POOL_THREADS = 4
+"""Transactions at once on a server database. SQLite has one writer, so it gets one thread."""
+
+UNFINISHED_STATES = ("pending", "compensating", "cancelling")
+
+metadata = sa.MetaData()
+records = sa.Table(
+    "records",
+    metadata,
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("id", sa.String(96), primary_key=True),
+    sa.Column("subject", sa.String(96), nullable=False),
+    sa.Column("key", sa.String(128), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("quantity", sa.BigInteger, nullable=False),
+    sa.Column("initial", sa.BigInteger, nullable=False),
+    sa.Column("at_ns", sa.BigInteger, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+_unfinished = records.c.state.in_(UNFINISHED_STATES)
+# partial: the finished majority costs nothing, and the compensator's scan stays cheap
+sa.Index("unfinished", records.c.kind, records.c.at_ns, sqlite_where=_unfinished, postgresql_where=_unfinished)
+
+_by_id = (records.c.kind == sa.bindparam("a_kind")) & (records.c.id == sa.bindparam("an_id"))
+GET = sa.select(records).where(_by_id)
+GET_LOCKED = GET.with_for_update()
+INSERT = records.insert()
+UPDATE = (
+    records.update()
+    .where(_by_id)
+    .values(state=sa.bindparam("a_state"), quantity=sa.bindparam("a_quantity"), detail=sa.bindparam("a_detail"))
+)
+IN_STATE = (
+    sa.select(records)
+    .where(
+        records.c.kind == sa.bindparam("a_kind"),
+        _unfinished,
+        records.c.state.in_(sa.bindparam("states", expanding=True)),
+    )
+    .order_by(records.c.at_ns)
+    .limit(sa.bindparam("a_limit", type_=sa.Integer))
+)
+PAGE = (
+    sa.select(records)
+    .where(
+        records.c.kind.in_(sa.bindparam("kinds", expanding=True)),
+        sa.tuple_(records.c.kind, records.c.id) > sa.tuple_(sa.bindparam("after_kind"), sa.bindparam("after_id")),
+    )
+    .order_by(records.c.kind, records.c.id)
+    .limit(sa.bindparam("a_limit", type_=sa.Integer))
+)
+
+
+class SqlUnit:
+    """One transaction on a connection."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def get(self, kind: str, record_id: str, *, lock: bool = False) -> Record | None:
+        row = self._connection.execute(GET_LOCKED if lock else GET, {"a_kind": kind, "an_id": record_id}).first()
+        return None if row is None else _record(row)
+
+    def insert(self, record: Record) -> None:
+        try:
+            self._connection.execute(INSERT, _values(record))
+        except sa.exc.IntegrityError as error:
+            raise Conflict(f"{record.kind} {record.id}") from error
+
+    def update(self, record: Record) -> None:
+        self._connection.execute(
+            UPDATE,
+            {
+                "a_kind": record.kind,
+                "an_id": record.id,
+                "a_state": record.state,
+                "a_quantity": record.quantity,
+                "a_detail": json.dumps(record.detail),
+            },
+        )
+
+    def in_state(self, kind: str, states: Sequence[str], limit: int) -> list[Record]:
+        """Only UNFINISHED_STATES can be asked for: the index holds no others."""
+        rows = self._connection.execute(IN_STATE, {"a_kind": kind, "states": list(states), "a_limit": limit})
+        return [_record(row) for row in rows]
+
+    def page(self, kinds: Sequence[str], after: tuple[str, str], limit: int) -> list[Record]:
+        rows = self._connection.execute(
+            PAGE, {"kinds": list(kinds), "after_kind": after[0], "after_id": after[1], "a_limit": limit}
+        )
+        return [_record(row) for row in rows]
+
+
+class SqlRepository:
+    """The Repository port on a database. `open` before use, `close` at the end."""
+
+    def __init__(self, url: str) -> None:
+        """Connects to nothing yet."""
+        self._engine = sa.create_engine(url, **_options(url))
+        if self._engine.dialect.name == "sqlite":
+            _for_sqlite(self._engine)
+        threads = 1 if self._engine.dialect.name == "sqlite" else POOL_THREADS
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="database")
+        self._mine = local()
+        self._opened: list[sa.Connection] = []
+        self._refusing_until = 0.0
+
+    async def open(self, seed: Sequence[Record] = ()) -> None:
+        """Create the table and add the seed records, where missing. Raise ProblemError(DATABASE_UNAVAILABLE)."""
+
+        def sow(unit: SqlUnit) -> None:
+            for record in seed:
+                if unit.get(record.kind, record.id, lock=True) is None:
+                    unit.insert(record)
+
+        await self._run(lambda _connection: metadata.create_all(self._engine), None)
+        await self.write(sow)
+
+    async def close(self) -> None:
+        """Let running work end, then drop the connections."""
+        await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
+        for connection in self._opened:
+            connection.close()
+        self._engine.dispose()
+
+    async def read(self, work: Callable[[SqlUnit], T]) -> T:
+        """See ports.Repository."""
+        return await self._run(lambda connection: _reading(connection, work), deadline.current())
+
+    async def write(self, work: Callable[[SqlUnit], T]) -> T:
+        """See ports.Repository."""
+        until = deadline.current()
+        try:
+            return await self._run(lambda connection: _writing(connection, work), until)
+        except Conflict:
+            return await self._run(lambda connection: _writing(connection, work), until)
+
+    async def _run(self, job: Callable[[sa.Connection], T], until: float | None) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._in_thread, job, until)
+
+    def _in_thread(self, job: Callable[[sa.Connection], T], until: float | None) -> T:
+        deadline.check(until)
+        if time.monotonic() < self._refusing_until:
+            raise ProblemError(DATABASE_UNAVAILABLE, "the database has just refused other work")
+        try:
+            return job(self._connection())
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.DatabaseError) as error:
+            self._refusing_until = time.monotonic() + COOL_DOWN_S
+            raise ProblemError(DATABASE_UNAVAILABLE, str(error.orig)) from error
+
+    def _connection(self) -> sa.Connection:
+        """This thread's connection, opened once: checking one out per transaction would cost more than the work."""
+        found: sa.Connection | None = getattr(self._mine, "connection", None)
+        if found is None or found.closed:
+            found = self._mine.connection = self._engine.connect()
+            self._opened.append(found)
+        return found
+
+
+def _reading(connection: sa.Connection, work: Callable[[SqlUnit], T]) -> T:
+    try:
+        return work(SqlUnit(connection))
+    finally:
+        connection.rollback()
+
+
+def _writing(connection: sa.Connection, work: Callable[[SqlUnit], T]) -> T:
+    connection.info["writes"] = True
+    try:
+        transaction = connection.begin()
+    finally:
+        connection.info["writes"] = False
+    try:
+        result = work(SqlUnit(connection))
+    except BaseException:
+        transaction.rollback()
+        raise
+    try:
+        transaction.commit()
+    except sa.exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise ProblemError(COMMIT_UNKNOWN, str(error.orig)) from error
+        transaction.rollback()
+        raise
+    return result
+
+
+def _record(row: Any) -> Record:
+    kind, record_id, subject, key, state, quantity, initial, at_ns, detail = row
+    return Record(
+        kind=kind,
+        id=record_id,
+        subject=subject,
+        key=key,
+        state=state,
+        quantity=quantity,
+        initial=initial,
+        at_ns=at_ns,
+        detail=json.loads(detail),
+    )
+
+
+def _values(record: Record) -> Mapping[str, Any]:
+    return {
+        "kind": record.kind,
+        "id": record.id,
+        "subject": record.subject,
+        "key": record.key,
+        "state": record.state,
+        "quantity": record.quantity,
+        "initial": record.initial,
+        "at_ns": record.at_ns,
+        "detail": json.dumps(record.detail),
+    }
+
+
+def _options(url: str) -> dict[str, Any]:
+    return {"connect_args": {"timeout": BUSY_TIMEOUT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+
+
+def _for_sqlite(engine: sa.Engine) -> None:
+    """The one place that knows SQLite: its pragmas and its way to begin.
+
+    journal_mode=DELETE keeps the database one file whose lock stops readers too (a locked database is a
+    fault this shop is tested with); synchronous=OFF because what must survive here is the death of a
+    process, not of the machine. The driver's own transactions are off: a writer begins IMMEDIATE, so that
+    it waits for the lock at once and never has to give up half way.
+    """
+
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=DELETE", "synchronous=OFF", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def begun(connection: sa.Connection) -> None:
+        if connection.info.get("writes"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    sa.event.listen(engine, "connect", connected)
+    sa.event.listen(engine, "begin", begun)

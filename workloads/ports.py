@@ -1,0 +1,143 @@
+"""What does the domain need from outside? Four ports, with the promises an adapter must keep.
+
+`workloads.testing` holds a conformance suite per port; the in-memory fakes and the real adapters pass
+the same one. A port never speaks of HTTP, queues or SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from workloads.domain import Record
+from workloads.messages import Event, Message
+from workloads.problems import DEPENDENCY_UNAVAILABLE, OUTCOME_UNKNOWN, ProblemError
+
+T = TypeVar("T")
+
+
+class CallFailed(ProblemError):
+    """A callee could not be made to act. `definite`: whether surely none of the attempts took effect."""
+
+    def __init__(self, callee: str, reason: str, *, definite: bool, problem: ProblemError | None = None) -> None:
+        """`problem` is what the callee itself said, where it said something."""
+        super().__init__(
+            DEPENDENCY_UNAVAILABLE if definite else OUTCOME_UNKNOWN, f"{callee}: {reason}", dependency=callee
+        )
+        self.callee = callee
+        self.reason = reason
+        self.definite = definite
+        self.problem = problem
+
+
+class CallRefused(Exception):
+    """A callee understood and said no. `definite` is False if an earlier attempt may have been applied."""
+
+    def __init__(self, callee: str, problem: ProblemError, *, definite: bool) -> None:
+        super().__init__(f"{callee}: {problem}")
+        self.callee = callee
+        self.problem = problem
+        self.definite = definite
+
+
+class PublishFailed(Exception):
+    """Not every consumer was told. `told` names those that know, or may know, of the event."""
+
+    def __init__(self, told: tuple[str, ...], cause: str) -> None:
+        super().__init__(f"told {', '.join(told) or 'nobody'}: {cause}")
+        self.told = told
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a receiver answers to a message."""
+
+    body: dict[str, Any] = field(default_factory=dict)
+    created: bool = False
+    """Whether this very delivery recorded the effect; False for a repetition and for queries."""
+
+
+class Caller(Protocol):
+    """Ask one receiver and wait for its reply."""
+
+    async def call(self, message: Message) -> dict[str, Any]:
+        """Deliver to the receiver of this kind of message; return the reply's body.
+
+        At least once: an attempt that failed is repeated where that is harmless, so a receiver may see
+        the message twice. Raise CallFailed (see its `definite`) or CallRefused.
+        """
+        ...
+
+
+class Publisher(Protocol):
+    """Tell whoever listens."""
+
+    async def publish(self, event: Event, to: Collection[str] | None = None) -> None:
+        """Return once every consumer is sure to learn of the event, at least once.
+
+        `to` narrows a withdrawal to the consumers that may have heard of the original; a transport that
+        does not know its consumers may ignore it. Raise PublishFailed.
+        """
+        ...
+
+
+class Inbox(Protocol):
+    """Where messages for this service arrive."""
+
+    async def accept(self, message: Message) -> Reply:
+        """Apply a message, its effect and the memory of its key in one transaction.
+
+        Accepting it again answers the same and changes nothing. A late original of an undone effect is
+        refused. Raise ProblemError: nothing was applied, except where its type is not definite.
+        """
+        ...
+
+
+class Unit(Protocol):
+    """One transaction's view of a service's records."""
+
+    def get(self, kind: str, record_id: str, *, lock: bool = False) -> Record | None:
+        """One record; `lock` keeps other transactions from changing it until this one ends."""
+        ...
+
+    def insert(self, record: Record) -> None:
+        """Add a record. Raise Conflict if another transaction has added its id meanwhile."""
+        ...
+
+    def update(self, record: Record) -> None:
+        """Change state, quantity and detail of a record that exists; the rest never changes."""
+        ...
+
+    def in_state(self, kind: str, states: Sequence[str], limit: int) -> list[Record]:
+        """Records of a kind in one of some states, oldest first."""
+        ...
+
+    def page(self, kinds: Sequence[str], after: tuple[str, str], limit: int) -> list[Record]:
+        """Records of some kinds in order of (kind, id), beginning after `after` (('', '') for the first page)."""
+        ...
+
+
+class Conflict(Exception):
+    """Two transactions added the same record; the one that sees this was rolled back and can be run again."""
+
+
+class Repository(Protocol):
+    """A service's records."""
+
+    async def read(self, work: Callable[[Unit], T]) -> T:
+        """Run `work` and return its result; it must not change anything.
+
+        Raise ProblemError: DATABASE_UNAVAILABLE, or DEADLINE_EXCEEDED if the caller stopped waiting
+        before the work began.
+        """
+        ...
+
+    async def write(self, work: Callable[[Unit], T]) -> T:
+        """Run `work` in one transaction and return its result; all of it is applied, or nothing.
+
+        An exception from `work` rolls back and goes through. A Conflict is run again, once. Raise
+        ProblemError as `read` does, and COMMIT_UNKNOWN if the database was lost while committing.
+        """
+        ...

@@ -1,0 +1,41 @@
+"""How is one service started? `run(name)`, also from a process that has only imported this package.
+
+Importing it pulls in every heavy library and starts nothing (no thread, loop or connection), so that a
+process can import once and fork many services.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+WRONG_USAGE = 254
+CRASHED = 255
+
+
+def run(name: str) -> int:
+    """Serve until SIGTERM; return the exit status: 0 after a drain, 254 for bad settings, 255 if it cannot start."""
+    from workloads.server import serve
+    from workloads.settings import Settings, SettingsError
+    from workloads.telemetry import TelemetryError, start_logging
+
+    try:
+        settings = Settings.from_env({"SHOP_SERVICE": name, **os.environ})
+        if settings.service != name:
+            raise SettingsError(f"asked to run {name!r}, but SHOP_SERVICE is {settings.service!r}")
+    except SettingsError as error:
+        print(f"workloads.services: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    start_logging(settings)
+    gc.freeze()  # what was imported never becomes garbage: collections need not visit it
+    try:
+        serve(settings)
+    except (OSError, TelemetryError) as error:
+        print(f"workloads.services: {name} cannot start: {error}", file=sys.stderr)
+        return CRASHED
+    return 0
+
+
+# at the end: the modules of this package are imported by what this import pulls in
+import workloads.server  # noqa: E402, F401

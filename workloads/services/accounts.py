@@ -1,0 +1,35 @@
+"""Which resources does the accounts service offer? Accounts; the registration does the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from workloads.domain import Record
+from workloads.handlers.registration import Registration
+from workloads.messages import RegisterAccount
+from workloads.services import bodies
+from workloads.services.bodies import Id, Key
+from workloads.web import answer
+
+
+def document(account: Record) -> dict[str, Any]:
+    """What others may know of an account."""
+    return {"id": account.id, "state": account.state, "name": account.detail["name"]}
+
+
+def mount(app: FastAPI, registration: Registration) -> None:
+    """Add the resources."""
+
+    @app.post("/accounts")
+    async def register(body: bodies.Account, key: Key) -> Response:
+        """Open an account and tell everybody: 201 and Location."""
+        account = await registration.register(RegisterAccount(key=key, name=body.name, email=body.email))
+        return answer(document(account), 201, headers={"Location": f"/accounts/{account.id}"})
+
+    @app.get("/accounts/{account_id}")
+    async def find(account_id: Id) -> Response:
+        """The account as it stands now."""
+        return answer(document(await registration.find(account_id)))

@@ -1,0 +1,88 @@
+"""What can be read from every service? Liveness, readiness, metrics, and the audit of its records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from fastapi import FastAPI
+from fastapi.responses import Response, StreamingResponse
+
+from workloads import problems
+from workloads.domain import Record
+from workloads.handlers.leaves import AUDITED
+from workloads.ports import Repository, Unit
+from workloads.problems import ProblemError
+from workloads.telemetry import Telemetry
+from workloads.web import answer, refusal
+
+PAGE = 500
+"""Records per transaction of an audit: short enough that requests in between hardly wait."""
+
+
+@dataclass(slots=True)
+class State:
+    """How far the process is in its life."""
+
+    draining: Callable[[], bool]
+    opened: bool = False
+    """The database can be used and the recovery of unfinished work has begun."""
+
+
+def mount(app: FastAPI, service: str, telemetry: Telemetry, repository: Repository | None, state: State) -> None:
+    """Add the probes."""
+
+    @app.get("/live", tags=["probes"])
+    async def live() -> Response:
+        """200 as long as the process can answer; never looks at the database."""
+        return answer({"service": service, "live": True})
+
+    @app.get("/ready", tags=["probes"])
+    async def ready() -> Response:
+        """200 once the database can be used and recovery has begun, 503 before that and while draining."""
+        if state.draining():
+            return refusal(ProblemError(problems.NOT_READY, f"{service} is draining"))
+        if not state.opened:
+            return refusal(ProblemError(problems.NOT_READY, f"{service} is starting"))
+        return answer({"service": service, "ready": True})
+
+    @app.get("/metrics", tags=["probes"])
+    async def metrics() -> Response:
+        """Prometheus text format."""
+        return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/audit", tags=["probes"])
+    async def audit() -> Response:
+        """Every effect this service has recorded, one JSON object per line."""
+        lines = _lines(service, repository)
+        first = await anext(lines, b"")  # a database that does not answer is a 503, not a torn stream
+
+        async def rest() -> AsyncIterator[bytes]:
+            yield first
+            async for chunk in lines:
+                yield chunk
+
+        return StreamingResponse(rest(), media_type="application/x-ndjson")
+
+
+async def _lines(service: str, repository: Repository | None) -> AsyncIterator[bytes]:
+    after = ("", "")
+    while repository is not None:
+        page = await repository.read(partial(_page, after))
+        if not page:
+            return
+        yield b"".join(_line(service, record) for record in page)
+        after = (page[-1].kind, page[-1].id)
+
+
+def _page(after: tuple[str, str], unit: Unit) -> list[Record]:
+    return unit.page(AUDITED, after, PAGE)
+
+
+def _line(service: str, record: Record) -> bytes:
+    said = {"service": service, **asdict(record)}
+    if said["state"] == "cancelling":  # to the outside an order is being undone, whatever the reason
+        said["state"] = "compensating"
+    return json.dumps(said, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,205 @@
+"""What does the user see? The edge: hypermedia documents over the services behind it.
+
+It keeps nothing. When inventory does not answer, browsing falls back to the copy in the cache, which the
+storefront itself writes, at most once a second and off the path of any request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from workloads import hal, problems
+from workloads.domain import QUANTITY_MAX
+from workloads.hal import Document
+from workloads.messages import (
+    CancelOrder,
+    FindAccount,
+    FindOrder,
+    ListProducts,
+    PlaceOrder,
+    ReadCatalogue,
+    ReadInsights,
+    RegisterAccount,
+    StoreCatalogue,
+)
+from workloads.ports import Caller, CallFailed, CallRefused
+from workloads.problems import ProblemError
+from workloads.services import bodies
+from workloads.services.bodies import Id, Key
+from workloads.web import answer
+
+log = structlog.get_logger()
+
+COPY_EVERY_S = 1.0
+"""How often the catalogue is copied to the cache, at most."""
+STALE = {"Warning": '110 - "Response is Stale"'}
+"""RFC 7234, 5.5.1."""
+
+_EMAIL = hal.field("email", "E-mail address", type="email", maxLength=255)
+HOME = hal.document(
+    "/",
+    {"title": "The shop"},
+    links={"products": "/products", "insights": "/insights", "service-desc": "/openapi.json"},
+    templates={
+        "register": hal.template(
+            "POST", "/accounts", "Open an account", hal.field("name", "Your name", type="text", maxLength=100), _EMAIL
+        )
+    },
+)
+_ORDER_FORM = hal.template(
+    "POST",
+    "/orders",
+    "Order a product",
+    hal.field("product", "Product", type="text"),
+    hal.field("quantity", "Units", type="number", min=1, max=QUANTITY_MAX),
+    _EMAIL,
+)
+
+
+class Catalogue:
+    """Browsing with a fallback."""
+
+    def __init__(self, caller: Caller, *, fallback: bool) -> None:
+        self._caller = caller
+        self._fallback = fallback
+        self._copy_at = 0.0
+        self._copying: asyncio.Task[None] | None = None
+
+    async def read(self) -> tuple[list[dict[str, Any]], bool]:
+        """The products, and whether they are a stale copy. Raise CallFailed of inventory if there is none."""
+        try:
+            found = await self._caller.call(ListProducts())
+        except (CallFailed, CallRefused):
+            if not self._fallback:
+                raise
+            copy = await self._last()
+            if copy is None:
+                raise
+            return copy, True
+        products: list[dict[str, Any]] = found["products"]
+        self._copy(products)
+        return products, False
+
+    async def _last(self) -> list[dict[str, Any]] | None:
+        try:
+            found = await self._caller.call(ReadCatalogue())
+        except (CallFailed, CallRefused) as error:
+            log.warning("no-fallback", error=str(error))
+            return None
+        products: list[dict[str, Any]] = json.loads(found["document"])
+        return products
+
+    def _copy(self, products: list[dict[str, Any]]) -> None:
+        now = time.monotonic()
+        if self._fallback and now >= self._copy_at:
+            self._copy_at = now + COPY_EVERY_S
+            self._copying = asyncio.ensure_future(self._store(json.dumps(products, separators=(",", ":"))))
+
+    async def _store(self, document: str) -> None:
+        try:
+            await self._caller.call(StoreCatalogue(document=document))
+        except (CallFailed, CallRefused) as error:
+            log.debug("copy-failed", error=str(error))  # the next good catalogue tries again
+
+
+def order_document(order: dict[str, Any]) -> Document:
+    """An order with what can be done about it."""
+    href = f"/orders/{order['id']}"
+    templates = {"cancel": hal.template("PUT", f"{href}/cancellation", "Cancel the order")}
+    return hal.document(
+        href,
+        order,
+        links={"home": "/", "product": f"/products/{order['product']}"},
+        templates=templates if order["state"] == "confirmed" else None,
+    )
+
+
+def catalogue_document(products: list[dict[str, Any]], *, stale: bool) -> Document:
+    """The product list with the form that orders one of them."""
+    return hal.document(
+        "/products",
+        {"stale": stale},
+        links={"home": "/"},
+        templates={"order": _ORDER_FORM},
+        embedded={
+            "products": [
+                {**product, "_links": {"self": {"href": f"/products/{product['id']}"}}} for product in products
+            ]
+        },
+    )
+
+
+def mount(app: FastAPI, caller: Caller, *, fallback: bool) -> None:
+    """Add the resources."""
+    catalogue = Catalogue(caller, fallback=fallback)
+
+    def hypermedia(document: Document, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        return answer(document, status, media_type=hal.MEDIA_TYPE, headers=headers)
+
+    @app.get("/")
+    async def home() -> Response:
+        """Where everything begins."""
+        return hypermedia(HOME)
+
+    @app.get("/products")
+    async def browse() -> Response:
+        """The catalogue; marked stale, with a Warning header, when it is a copy."""
+        products, stale = await catalogue.read()
+        return hypermedia(catalogue_document(products, stale=stale), headers=STALE if stale else None)
+
+    @app.get("/products/{product_id}")
+    async def product(product_id: Id) -> Response:
+        """One product of the catalogue."""
+        products, stale = await catalogue.read()
+        for found in products:
+            if found["id"] == product_id:
+                document = hal.document(
+                    f"/products/{product_id}",
+                    {**found, "stale": stale},
+                    links={"home": "/", "collection": "/products"},
+                    templates={"order": _ORDER_FORM},
+                )
+                return hypermedia(document, headers=STALE if stale else None)
+        raise ProblemError(problems.NOT_FOUND, f"no product {product_id!r}")
+
+    @app.post("/orders")
+    async def place(body: bodies.Order, key: Key) -> Response:
+        """Place an order: 201 and Location once all of it is done."""
+        command = PlaceOrder(key=key, product=body.product, quantity=body.quantity, email=body.email)
+        order = await caller.call(command)
+        return hypermedia(order_document(order), 201, {"Location": f"/orders/{order['id']}"})
+
+    @app.get("/orders/{order_id}")
+    async def track(order_id: Id) -> Response:
+        """The order as it stands now."""
+        return hypermedia(order_document(await caller.call(FindOrder(order_id=order_id))))
+
+    @app.put("/orders/{order_id}/cancellation")
+    async def cancel(order_id: Id) -> Response:
+        """Cancel a confirmed order; cancelling again changes nothing."""
+        return hypermedia(order_document(await caller.call(CancelOrder(order_id=order_id))))
+
+    @app.post("/accounts")
+    async def register(body: bodies.Account, key: Key) -> Response:
+        """Open an account: 201 and Location once everybody knows."""
+        account = await caller.call(RegisterAccount(key=key, name=body.name, email=body.email))
+        href = f"/accounts/{account['id']}"
+        return hypermedia(hal.document(href, account, links={"home": "/"}), 201, {"Location": href})
+
+    @app.get("/accounts/{account_id}")
+    async def account(account_id: Id) -> Response:
+        """The account as it stands now."""
+        found = await caller.call(FindAccount(account_id=account_id))
+        return hypermedia(hal.document(f"/accounts/{account_id}", found, links={"home": "/"}))
+
+    @app.get("/insights")
+    async def insights() -> Response:
+        """The sales figures."""
+        return hypermedia(hal.document("/insights", await caller.call(ReadInsights()), links={"home": "/"}))
