@@ -132,7 +132,7 @@ def fault_named(stage: Stage, name: str) -> NamedFault:
 def _killed(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
     for service in stage.services:
         if service.name not in NOT_KILLED:
-            yield f"{service.name}-killed", Kill(service=service.name), f"{service.name} dies: {service.summary}"
+            yield f"{service.name}-killed", Kill(service=service.name), f"{service.name} dies ({service.summary})"
 
 
 def _lost(stage: Stage) -> Iterator[tuple[str, Fault, str]]:

@@ -16,6 +16,9 @@ from stages.deployment import FORMAT, Deployment, DeploymentError
 ASK_TIMEOUT_S = 10.0
 """For everything that does not wait for a service to come up."""
 
+RENEW_TIMEOUT_S = 2.0
+"""An answer that takes longer leaves too little of the lease to try again."""
+
 UNDO_TIMEOUT_S = 60.0
 """The undo of a cluster's outage starts every service of it again and waits for them."""
 
@@ -56,7 +59,8 @@ class LocalCloud:
 
     def renew(self, deployment: str, lease: str, ttl_s: float) -> LeaseState:
         try:
-            return _state(self._ask("POST", f"{self._lease(deployment, lease)}/renew", {"ttl_s": ttl_s}), lease)
+            path = f"{self._lease(deployment, lease)}/renew"
+            return _state(self._ask("POST", path, {"ttl_s": ttl_s}, timeout_s=RENEW_TIMEOUT_S), lease)
         except CloudError as error:
             if error.status in {404, 409}:  # ended: say how, if that is still known
                 return self.look(deployment, lease)
@@ -109,7 +113,8 @@ def _state(raw: Mapping[str, Any], lease: str = "") -> LeaseState:
     try:
         return LeaseState(
             lease=str(raw.get("lease", lease)),
-            state=State(raw["state"]),
+            # on its way on, or on its way off: as long as that is not over, it may bite
+            state=State.ON if raw["state"] in {"intent", "undoing"} else State(raw["state"]),
             fault=raw.get("fault") or {},
             evidence=raw.get("evidence") or {},
         )
@@ -118,8 +123,8 @@ def _state(raw: Mapping[str, Any], lease: str = "") -> LeaseState:
 
 
 def _deployment(raw: Any) -> Deployment:
-    """The API's object is the record itself; one that leaves its format out means the current one."""
+    """The record as an object, or as the text of one; one that leaves its format out means the current one."""
     try:
-        return Deployment.from_json(json.dumps({"format": FORMAT, **raw}))
+        return Deployment.from_json(raw if isinstance(raw, str) else json.dumps({"format": FORMAT, **raw}))
     except (DeploymentError, TypeError) as error:
         raise CloudError(f"the local cloud's deployment record is unreadable: {error}", definite=True) from error

@@ -160,15 +160,23 @@ class Lease:
     def keep(
         self, seconds: float, until: Path | None, *, clock: Callable[[], float], sleep: Callable[[float], None]
     ) -> Kept:
-        """Renew each RENEW_S until `seconds` have passed or the file `until` exists; raise LeaseLost if it went off."""
-        start = renewed = clock()
-        renewals = 0
+        """Renew each RENEW_S until `seconds` have passed or the file `until` exists.
+
+        Raises LeaseLost if the fault went off, CloudError if nobody could be asked for as long as a lease lives.
+        """
+        start = clock()
+        tried, renewed, renewals = start - RENEW_S, start, 0
         while (now := clock()) - start < seconds:
             if until is not None and until.exists():
                 return Kept(held_s=now - start, ended_by="until", renewals=renewals)
-            if now - renewed >= RENEW_S or not renewals:
-                self.renew()
-                renewed, renewals = now, renewals + 1
+            if now - tried >= RENEW_S:
+                tried = now
+                try:
+                    self.renew()
+                    renewed, renewals = now, renewals + 1
+                except CloudError as error:
+                    if error.status is not None or now - renewed >= TTL_S:
+                        raise
             sleep(min(UNTIL_POLL_S, max(0.0, seconds - (now - start))))
         return Kept(held_s=clock() - start, ended_by="seconds", renewals=renewals)
 

@@ -20,12 +20,9 @@ def markdown(stages: Iterable[Stage]) -> str:
     rows: dict[str, list[str]] = {}
     for n, stage in enumerate(at):
         for named in faults_of(stage):
-            quick = " (quick)" if named.quick and n == 0 else ""
-            row = rows.setdefault(
-                named.name, [f"`{named.name}`{quick}", named.fault.kind, named.summary, *["-"] * len(at)]
-            )
+            row = rows.setdefault(named.name, [f"`{named.name}`", named.fault.kind, named.summary, *["-"] * len(at)])
             marks = (MARKS[p.effect.value] for p in predict(stage, named.fault.impact(stage)).values())
-            row[3 + n] = f"`{' '.join(marks)}`"
+            row[3 + n] = f"`{' '.join(marks)}`{' quick' if named.quick else ''}"
     heads = ["fault", "class", "what is done", *(stage.name for stage in at)]
     lines = [heads, ["---"] * len(heads), *rows.values()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

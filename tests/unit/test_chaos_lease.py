@@ -90,6 +90,21 @@ def test_a_fault_that_went_off_while_it_was_held_is_not_held_on_to(state: State)
         lease(cloud).keep(10, None, clock=clock, sleep=clock.sleep)
 
 
+def test_a_cloud_that_cannot_be_asked_for_a_while_does_not_end_a_hold_one_that_stays_away_does() -> None:
+    class Away(Cloud):
+        def renew(self, deployment, lease, ttl_s):
+            if 102 < clock.now < back:
+                raise CloudError("nobody answers", definite=True)
+            return super().renew(deployment, lease, ttl_s)
+
+    back, clock = 105.0, Clock()
+    assert lease(Away()).keep(10, None, clock=clock, sleep=clock.sleep).ended_by == "seconds"
+    back, clock = 1000.0, Clock()
+    with pytest.raises(CloudError, match="nobody answers"):
+        lease(Away()).keep(60, None, clock=clock, sleep=clock.sleep)
+    assert clock.now - 102 < TTL_S + 2 * RENEW_S
+
+
 @pytest.mark.parametrize("state", [State.FAILED, State.EXPIRED, State.UNDONE, State.NONE])
 def test_a_fault_that_is_not_on_after_its_injection_is_an_error_that_leaves_open_what_happened(state: State) -> None:
     with pytest.raises(CloudError, match=f"kill of service payments is {state}") as caught:
