@@ -7,6 +7,7 @@
     /deployments/{d}/services/{name}/log?lines=N     GET
     /deployments/{d}/faults/{lease}                  PUT GET DELETE
     /deployments/{d}/faults/{lease}/renew            POST
+    /deployments/{d}/faults                          DELETE (heals the deployment)
     /faults                                          GET DELETE (heals everything)
 
 Errors are {"error": sentence, "problems": [...]} with 400 (no JSON), 404, 409, 422 or 500.
@@ -85,6 +86,7 @@ class Api:
             ("PUT", one + "/faults/{name}", self._put_fault),
             ("GET", one + "/faults/{name}", self._get_fault),
             ("DELETE", one + "/faults/{name}", self._delete_fault),
+            ("DELETE", one + "/faults", self._heal_one),
             ("GET", "/faults", self._faults),
             ("DELETE", "/faults", self._heal),
             ("PUT", one + "/{kind}/{name}", self._put),
@@ -226,4 +228,7 @@ class Api:
         return await self._cloud.faults()
 
     async def _heal(self, request: Request) -> Answer:
-        return await self._cloud.heal()
+        return await self._cloud.heal(self._cloud.names())
+
+    async def _heal_one(self, request: Request) -> Answer:
+        return await self._cloud.heal([self._deployed(request).state.name])

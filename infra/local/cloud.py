@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from infra.local.context import Context, log
@@ -80,12 +80,7 @@ class Cloud:
                 boot=boot_id(),
             )
             deployed = self._deployments[name] = self._deployed(state)
-            try:
-                await deployed.open()
-            except BaseException:
-                await deployed.close()
-                self._deployments.pop(name, None)
-                raise
+            deployed.open()
             return deployed
 
     async def delete(self, name: str) -> None:
@@ -96,11 +91,11 @@ class Cloud:
     async def faults(self) -> list[dict[str, Any]]:
         return [fault for name in self.names() for fault in await self._deployments[name].faults()]
 
-    async def heal(self) -> dict[str, list[str]]:
-        """Undo every fault of every deployment."""
+    async def heal(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Undo every fault of these deployments; a fault is named '<deployment>/<lease>'."""
         healed: list[str] = []
         left: list[str] = []
-        for name in self.names():
+        for name in names:
             if name in self._deployments:
                 done, not_done = await self._deployments[name].heal()
                 healed += done

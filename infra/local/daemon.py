@@ -74,9 +74,14 @@ async def serve(home: Home) -> None:
         last = time.monotonic()
 
     config = uvicorn.Config(
-        Api(cloud, touch).application(), loop="asyncio", http="httptools", ws="none", lifespan="off", log_config=None
+        Api(cloud, touch).application(),
+        loop="asyncio",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
     )
-    config.access_log = False
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve(sockets=[listen(home)]))
     while not running.done():

@@ -59,12 +59,12 @@ class Deployed:
                 raise Conflict(f"deployment {self.state.name} is being deleted") from None
             raise
 
-    async def open(self) -> None:
-        """Make its directories and start its wire host."""
+    def open(self) -> None:
+        """Make its directories; its wire host starts while the client asks for more."""
         for part in PARTS:
             (self.context.directory / part).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.context.save()
-        await self.edges.revive()
+        self.context.background(self.edges.revive(), "starting the wire host")
         self.watch_owner()
 
     def put_database(self, name: str) -> dict[str, object]:
@@ -171,6 +171,7 @@ class Deployed:
     async def _close(self) -> None:
         self.context.closing = True
         self.state.deleting = True
+        self.context.directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have removed it
         self.context.save()
         for task in self._work:
             task.cancel()

@@ -105,19 +105,18 @@ def carries(process: ProcessId, tags: Mapping[str, str]) -> bool:
 
 @contextmanager
 def proven(process: ProcessId, tags: Mapping[str, str]) -> Iterator[int | None]:
-    """A pidfd of the process, or None if it is gone; raise NotOurs if it does not carry the tags."""
+    """A pidfd of the process, or None if it is gone or going; raise NotOurs if it does not carry the tags."""
     try:
         fd = os.pidfd_open(process.pid)
     except ProcessLookupError:
         yield None
         return
     try:
-        if not alive(process):
-            yield None
-        elif not carries(process, tags):
-            if alive(process):
-                raise NotOurs(f"process {process.pid} does not carry the tags {dict(tags)}")
-            yield None
+        environment = tags_of(process.pid)
+        if not alive(process) or not environment:
+            yield None  # a process that is just ending has no memory, so no environment, any more
+        elif any(environment.get(key) != value for key, value in tags.items()):
+            raise NotOurs(f"process {process.pid} does not carry the tags {dict(tags)}")
         else:
             yield fd
     finally:
@@ -169,18 +168,19 @@ async def _readable(fd: int, timeout_s: float | None) -> None:
 
 
 async def stop(process: ProcessId | None, tags: Mapping[str, str], grace_s: float) -> None:
-    """End a process that is ours: SIGTERM (a stopped one is continued first), SIGKILL after the grace."""
-    if process is None or not send(process, signal.SIGTERM, tags):
+    """End a process that is ours: SIGTERM (a stopped one is continued), SIGKILL after the grace."""
+    if process is None:
         return
-    send(process, signal.SIGCONT, tags)
+    if send(process, signal.SIGTERM, tags):
+        send(process, signal.SIGCONT, tags)
     if not await gone(process, grace_s):
         await kill(process, tags)
 
 
 async def kill(process: ProcessId, tags: Mapping[str, str]) -> None:
     """SIGKILL a process that is ours and wait until it is gone; also when it is stopped."""
-    if send(process, signal.SIGKILL, tags):
-        await gone(process, 5)
+    send(process, signal.SIGKILL, tags)
+    await gone(process, 5)
 
 
 def spawn(argv: Sequence[str], tags: Mapping[str, str], log: Path) -> ProcessId:

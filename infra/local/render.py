@@ -39,7 +39,7 @@ class Ref:
         return f"${{{self.kind}:{self.name}:{self.attribute}}}"
 
 
-_TOKEN = re.compile(r"\$\{([a-z]+):([^:}]+):([a-z_]+)\}")
+_TOKEN = re.compile(r"\$\{([a-z]+):([^:}]*):([a-z_]+)\}")
 
 
 @dataclass(frozen=True, slots=True)

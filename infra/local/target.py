@@ -118,16 +118,19 @@ class LocalTarget:
             found += [f"file {path}" for path in (directory, *sorted(directory.rglob("*")))]
         sockets = [self.home.control(name, "wires")]
         found += [f"socket {path}" for path in sockets if path.exists()]
-        if not self.cloud.blank:
-            faults = self.cloud.get("/faults")
-            found += [f"fault {fault['lease']}" for fault in faults if fault["deployment"] == name]
+        found += [f"fault {fault['lease']}" for fault in self.faults() if fault["deployment"] == name]
         return found
 
-    def heal(self) -> Mapping[str, Sequence[str]]:
-        """Undo every fault of every deployment: {"healed": [...], "left": [...]}."""
+    def faults(self) -> Sequence[dict[str, Any]]:
+        """Every fault that is on, of every deployment, with its evidence."""
+        found: Sequence[dict[str, Any]] = [] if self.cloud.blank else self.cloud.get("/faults")
+        return found
+
+    def heal(self, name: str | None = None) -> Mapping[str, Sequence[str]]:
+        """Undo every fault, of one deployment or of all: {"healed": [...], "left": [...]}, '<deployment>/<lease>'."""
         if self.cloud.blank:
             return {"healed": [], "left": []}
-        found: Mapping[str, Sequence[str]] = self.cloud.delete("/faults")
+        found: Mapping[str, Sequence[str]] = self.cloud.delete(f"/deployments/{name}/faults" if name else "/faults")
         return found
 
     def problems(self, env: Mapping[str, str] | None = None) -> Sequence[str]:
