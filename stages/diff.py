@@ -181,9 +181,13 @@ def _changes(change: ChannelChange) -> str:
     by_field = {name: (old, new) for name, old, new in change.fields}
     if "kind" in by_field and "transport" in by_field:
         (was, now), (over_was, over_now) = by_field["kind"], by_field["transport"]
-        return f"was a {was} over {over_was}, now {'an' if now == 'event' else 'a'} {now} over {over_now}"
+        return f"was {_a(was)} over {over_was}, now {_a(now)} over {over_now}"
     return "changes " + ", ".join(f"{name} from {old} to {new}" for name, old, new in change.fields)
 
 
 def _whom(owner: str | None) -> str:
     return owner or "nobody"
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind == "event" else f"a {kind}"

@@ -235,7 +235,7 @@ def fallbacks_can_answer(stage: Stage) -> Iterator[str]:
             yield f"call {c.name!r}: fallback {c.fallback!r} is no channel; {_known('channels', by_name)}"
             continue
         if instead.kind is not Kind.CALL:
-            yield f"call {c.name!r}: fallback {instead.name!r} is a {instead.kind}, which answers nothing"
+            yield f"call {c.name!r}: fallback {instead.name!r} is no call, so it answers nothing"
         if instead.caller != c.caller:
             yield f"call {c.name!r}: fallback {instead.name!r} starts at {instead.caller!r}, not at {c.caller!r}"
         for operation in c.operations:
@@ -325,7 +325,7 @@ def _cycles(stage: Stage, operation: str) -> Iterator[tuple[str, ...]]:
     """Every way round along the calls of an operation, once per service it can be entered at."""
     paths: list[tuple[str, ...]] = [(s,) for s in dict.fromkeys(c.caller for c in stage.channels)]
     while paths:
-        path = paths.pop()
+        path = paths.pop(0)
         for c in stage.channels_from(path[-1], operation):
             if c.kind is not Kind.CALL:
                 continue

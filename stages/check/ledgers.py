@@ -172,7 +172,7 @@ def no_effect_without_operation(seen: Seen) -> Check:
             checked += len(found)
             if key not in seen.tried and key not in reported:
                 reported.add(key)
-                findings.add(f"{service} has a {kind} for key {key}, which nobody sent")
+                findings.add(f"{service} has {_a(kind)} for key {key}, which nobody sent")
     _denied(seen, findings)
     _left_over(seen, findings)
     return conclude(
@@ -212,4 +212,8 @@ def _left_over(seen: Seen, findings: Findings) -> None:
                 continue  # registrations-reach-every-consumer looks at these
             if (order is None or order.state in ended) and seen.found(service, kind, key, state):
                 whose = f"order {order.id}, which is {order.state}" if order else f"key {key}, which has no order"
-                findings.add(f"{service} still has a {kind} of {whose}")
+                findings.add(f"{service} still has {_a(kind)} of {whose}")
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
