@@ -21,7 +21,7 @@ RIGHT = 10.0
 PLOT = 92.0
 """Height of the latency plot; the lane of bad requests is below it."""
 LANE = 16.0
-RIBBON = 112.0
+RIBBON = 124.0
 """Height of the slanted fault names."""
 BINS_MOST = 300
 """More than this many points on a thousand pixels are not seen: they are merged, the worst stays visible."""
@@ -56,7 +56,7 @@ def ribbon(series: Series) -> str:
         x = scale(window.start_s)
         middle = (x + scale(window.end_s)) / 2
         tilt = f"rotate(38 {svg.written(middle)} {svg.written(RIBBON - 10)})"
-        name = svg.words(middle, RIBBON - 10, line(window.fault, 28), "tag", text_anchor="end", transform=tilt)
+        name = svg.words(middle, RIBBON - 10, line(window.fault, 27), "tag", text_anchor="end", transform=tilt)
         parts += [svg.titled(name, _window_words(window)), svg.box(x, RIBBON - 5, scale(window.end_s) - x, 5, "tab")]
     label = "faults: " + ", ".join(w.fault for w in series.windows)
     return svg.drawing(WIDTH, RIBBON, label, *parts)
@@ -67,7 +67,8 @@ def seconds_axis(series: Series) -> str:
     scale = _Time(series.length_s)
     step = next((s for s in (5, 10, 20, 30, 60, 120, 300, 600) if series.length_s / s <= 14), 1800)
     marks = range(0, int(series.length_s) + 1, step)
-    parts = [svg.words(scale(s), 13, _clock(s, step), "tick", text_anchor="middle") for s in marks]
+    said = [f"{s} s" if series.length_s < 120 else f"{s // 60}:{s % 60:02d}" for s in marks]
+    parts = [svg.words(scale(s), 13, text, "tick", text_anchor="middle") for s, text in zip(marks, said, strict=True)]
     return svg.drawing(WIDTH, 18, f"time, a mark every {step} s", *parts)
 
 
@@ -213,9 +214,3 @@ def _lane(bins: Sequence[Bin], scale: _Time) -> list[Element]:
         if each.bad:
             parts.append(svg.box(x, base, width, each.bad / each.count * LANE, "bad"))
     return parts
-
-
-def _clock(seconds: int, step: int) -> str:
-    if step < 60 and seconds < 120:
-        return f"{seconds} s"
-    return f"{seconds // 60}:{seconds % 60:02d}"

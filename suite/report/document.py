@@ -143,6 +143,11 @@ class StageRun:
         """Names, in the order of the document."""
         return tuple(dict.fromkeys([*(o.name for o in self.healthy), *(c.operation for c in self.cells)]))
 
+    @property
+    def slowest(self) -> Healthy | None:
+        """The operation with the highest p99 without faults, None if none is known."""
+        return max((o for o in self.healthy if o.p99_ms is not None), key=lambda o: o.p99_ms or 0.0, default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -324,9 +329,14 @@ def _verdict(raw: Json) -> str:
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """A finite number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _integer(value: object) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -82,6 +82,30 @@ def summary(run: Run) -> str:
     return ", ".join(parts)
 
 
+def _unbroken(text: str) -> str:
+    """A figure stays on one line with its unit."""
+    return text.replace(" ", "\u00a0")
+
+
+_FILTERS: dict[str, Callable[..., str]] = {
+    "duration": lambda seconds: _unbroken(words.duration(seconds)),
+    "ms": lambda ms: _unbroken(words.milliseconds(ms)),
+    "percent": lambda share: _unbroken(words.percent(share)),
+    "figure": words.figure,
+    "symbol": lambda effect: words.SYMBOLS.get(effect, "?").replace(".", "·"),
+    "says": says,
+    "clean": words.clean,
+    "sentence": lambda text: text[:1].upper() + text[1:],
+}
+_CONSTANTS: dict[str, object] = {
+    "EFFECTS": EFFECTS,
+    "POOLED": POOLED,
+    "CHECKS": CHECKS,
+    "TROUBLES_SHOWN": TROUBLES_SHOWN,
+    "EVIDENCE_SHOWN": EVIDENCE_SHOWN,
+}
+
+
 @cache
 def _environment() -> Environment:
     found = Environment(
@@ -91,22 +115,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
-        "duration": words.duration,
-        "ms": words.milliseconds,
-        "percent": words.percent,
-        "figure": words.figure,
-        "symbol": lambda effect: words.SYMBOLS.get(effect, "?").replace(".", "·"),
-        "says": says,
-        "clean": words.clean,
-    }
-    found.globals |= {
-        "EFFECTS": EFFECTS,
-        "POOLED": POOLED,
-        "CHECKS": CHECKS,
-        "TROUBLES_SHOWN": TROUBLES_SHOWN,
-        "EVIDENCE_SHOWN": EVIDENCE_SHOWN,
-    }
+    found.filters.update(_FILTERS)
+    found.globals.update(_CONSTANTS)
     return found
 
 

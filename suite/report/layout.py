@@ -112,12 +112,12 @@ def _ordered(grid: list[list[Spot]], routes: Mapping[str, tuple[str, ...]], stag
         for a, b in pairwise(route):
             near[a].add(b)
             near[b].add(a)
-    best, fewest = grid, _crossings(grid, routes)
+    best, fewest = grid, crossings(grid, routes)
     for sweep in range(SWEEPS):
         order = range(len(grid)) if sweep % 2 == 0 else range(len(grid) - 1, -1, -1)
         for n in order:
             grid = [*grid[:n], _sorted(grid[n], grid, near), *grid[n + 1 :]]
-        found = _crossings(grid, routes)
+        found = crossings(grid, routes)
         if found < fewest:
             best, fewest = grid, found
     return best
@@ -138,7 +138,7 @@ def _sorted(column: list[Spot], grid: list[list[Spot]], near: Mapping[str, set[s
     return [spot for key in sorted(groups, key=lambda k: mean[k]) for spot in sorted(groups[key], key=pull)]
 
 
-def _crossings(grid: Sequence[Sequence[Spot]], routes: Mapping[str, tuple[str, ...]]) -> int:
+def crossings(grid: Sequence[Sequence[Spot]], routes: Mapping[str, tuple[str, ...]]) -> int:
     """How many pairs of lines cross between neighbouring columns."""
     row = {spot.name: (spot.column, n) for column in grid for n, spot in enumerate(column)}
     segments = {(row[a], row[b]) for r in routes.values() for a, b in pairwise(r)}

@@ -6,7 +6,7 @@ does not have leaves its cells empty. Every renderer takes its rows from here, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from suite.report.document import Cell, Pooled, Run, StageRun
@@ -120,17 +120,22 @@ def _troubles(stage: StageRun, at: str) -> Iterator[Trouble]:
     for check in stage.checks:
         if check.verdict != "valid":
             yield Trouble(check.verdict, at + check.name, check.because, (stage.name, CHECKS, check.name))
-    for cell in stage.cells:
-        if cell.mark in {"leak", "unknown"}:
-            verdict = "invalid" if cell.mark == "leak" else "unknown"
-            said = f"{says(cell)}. {cell.because}"
-            yield Trouble(
-                verdict, f"{at}{cell.fault} × {cell.operation}", said, (stage.name, cell.fault, cell.operation)
-            )
+    for cells in _alike(stage.cells):
+        first = cells[0]
+        verdict = "invalid" if first.mark == "leak" else "unknown"
+        said = "; ".join(part for part in (says(first), first.because) if part)
+        where = f"{at}{first.fault} × {', '.join(c.operation for c in cells)}"
+        yield Trouble(verdict, where, said, (stage.name, first.fault, first.operation))
     for pooled in stage.pooled:
         if pooled.verdict != "valid":
-            said = pooled.because or f"{pooled.bad} of {pooled.n} requests that the fault must not touch were bad"
-            yield Trouble(pooled.verdict, f"{at}{pooled.fault}, pooled", said, (stage.name, pooled.fault, POOLED))
+            undecided = "not decided: " if pooled.verdict == "unknown" else ""
+            said = f"{undecided}{pooled.bad} of {pooled.n} requests that the fault must not touch were bad"
+            yield Trouble(
+                pooled.verdict,
+                f"{at}{pooled.fault}, pooled",
+                pooled.because or said,
+                (stage.name, pooled.fault, POOLED),
+            )
     for operation in stage.healthy:
         if operation.verdict != "valid":
             said = f"without any fault {operation.n - operation.ok} of {operation.n} requests were not ok"
@@ -139,3 +144,12 @@ def _troubles(stage: StageRun, at: str) -> Iterator[Trouble]:
         if not fault.injected:
             said = fault.because or "it was not injected, so it shows nothing"
             yield Trouble("unknown", at + fault.name, said, (stage.name, fault.name, ""))
+
+
+def _alike(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """Leaks and undecided cells; those of one fault that say the same are one piece of news."""
+    found: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.mark in {"leak", "unknown"}:
+            found.setdefault((cell.fault, says(cell), cell.because), []).append(cell)
+    return list(found.values())

@@ -12,7 +12,7 @@ from suite.report.document import Run
 from suite.report.matrix import CHECKS, POOLED, Group, Key
 from suite.report.series import Series
 from suite.report.system_map import channel_words, system_map
-from suite.report.words import milliseconds
+from suite.report.words import count, milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _load_note(series: Series) -> str:
         parts.append(f"the generator sent them {milliseconds(series.lag_p99_ms)} late at p99")
     parts.append(f"{series.unsent} could not be sent" if series.unsent else "none was left unsent")
     if series.stalls:
-        parts.append(f"the machine stalled {len(series.stalls)} times; what ran then was left out of the verdicts")
+        parts.append(f"{count(len(series.stalls), 'stall')} of the machine (grey), left out of the verdicts")
     return "; ".join(parts) + "."
 
 

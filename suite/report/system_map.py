@@ -3,48 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
 from stages.model import Channel, Kind, Stage
 from suite.report import svg
 from suite.report.layout import Layout, lay_out
-
-NODE_W = 132.0
-GAP_X = 118.0
-GAP_Y = 16.0
-PORT = 11.0
-"""Distance between two lines at a service, so that each can be followed."""
-SYSTEM_PAD = 14.0
-SYSTEM_HEAD = 36.0
-"""Room for two lines: the system, and who owns it."""
-CLUSTER_PAD = 12.0
-CLUSTER_HEAD = 20.0
-MARGIN = 14.0
-USERS_W = 54.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rect:
-    """A rectangle: left, top, right, bottom."""
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-
-    def grown(self, by: float, head: float) -> Rect:
-        return Rect(self.x1 - by, self.y1 - by - head, self.x2 + by, self.y2 + by)
-
-    def meets(self, other: Rect) -> bool:
-        return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < other.y2 and other.y1 < self.y2
+from suite.report.placing import (
+    CLUSTER_HEAD,
+    CLUSTER_PAD,
+    MARGIN,
+    PORT,
+    SYSTEM_HEAD,
+    SYSTEM_PAD,
+    Rect,
+    place,
+    ports_of,
+)
 
 
 def system_map(stage: Stage, prefix: str = "map") -> str:
     """The stage as SVG. `prefix` makes the ids of its arrow heads unique on a page with several maps."""
     layout = lay_out(stage)
-    nodes = _place(stage, layout)
+    nodes = place(stage, layout)
     systems = {s.name: _around([nodes[x.name] for x in stage.services if x.system == s.name]) for s in stage.systems}
     drawn = {name: r.grown(SYSTEM_PAD, SYSTEM_HEAD) for name, r in systems.items() if r is not None}
     clusters = _clusters(stage, drawn)
@@ -58,50 +39,8 @@ def system_map(stage: Stage, prefix: str = "map") -> str:
     return svg.drawing(right, bottom, f"system map of stage {stage.name}: {stage.title}", *parts)
 
 
-def _place(stage: Stage, layout: Layout) -> dict[str, Rect]:
-    """Rectangles of services, and of lanes (flat ones), each column centred on the tallest."""
-    lines = _ports(layout)
-    stacks = []
-    for column in layout.columns:
-        y, stack, last = 0.0, {}, None
-        for spot in column:
-            if last is not None:
-                joined = spot.system and spot.system == last
-                apart = (
-                    GAP_Y
-                    if joined
-                    else GAP_Y + SYSTEM_PAD + CLUSTER_PAD + (SYSTEM_HEAD + CLUSTER_HEAD if spot.system else 0)
-                )
-                y += apart if spot.system or last else PORT
-            height = (
-                max(36.0, (max(len(lines[spot.name][0]), len(lines[spot.name][1])) + 1) * PORT) if spot.system else 0.0
-            )
-            stack[spot.name] = (y, y + height)
-            y, last = y + height, spot.system
-        stacks.append((stack, y))
-    tallest = max(height for _, height in stacks)
-    left = MARGIN + USERS_W + SYSTEM_PAD + CLUSTER_PAD
-    top = MARGIN + SYSTEM_HEAD + SYSTEM_PAD + CLUSTER_HEAD + CLUSTER_PAD
-    found: dict[str, Rect] = {}
-    for n, (stack, height) in enumerate(stacks):
-        x, shift = left + n * (NODE_W + GAP_X), top + (tallest - height) / 2
-        found |= {name: Rect(x, shift + y1, x + NODE_W, shift + y2) for name, (y1, y2) in stack.items()}
-    return found
-
-
-def _ports(layout: Layout) -> dict[str, tuple[list[str], list[str]]]:
-    """The spots each spot's lines come from and go to, in the order of their rows, so that none cross at a box."""
-    row = {spot.name: (n / len(column), n) for column in layout.columns for n, spot in enumerate(column)}
-    found: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in row}
-    for route in layout.routes.values():
-        for a, b in pairwise(route):
-            found[a][1].append(b)
-            found[b][0].append(a)
-    return {n: (sorted(i, key=lambda s: row[s]), sorted(o, key=lambda s: row[s])) for n, (i, o) in found.items()}
-
-
 def _lines(stage: Stage, layout: Layout, nodes: dict[str, Rect], prefix: str) -> Iterable[Element]:
-    ports = _ports(layout)
+    ports = ports_of(layout)
     for channel in stage.channels:
         route = layout.routes.get(channel.name)
         if route is None:
@@ -173,7 +112,7 @@ def _users(entry: Rect, prefix: str) -> list[Element]:
     arrow = svg.element(
         "path",
         {
-            "d": f"M{_at((MARGIN + 40, y))}L{_at((end, y))}",
+            "d": f"M{_at((MARGIN + 44, y))}L{_at((end, y))}",
             "class": "channel call",
             "marker-end": f"url(#{prefix}-call)",
         },

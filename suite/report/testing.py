@@ -203,7 +203,9 @@ def _request(stage: Stage, operation: str, fault: _Held | None, now: float, numb
     hops = 1.0 if stage.name == "sync" or operation in {"browse", "track-order", "insights"} else 0.35
     ms = MEDIAN_MS[operation] * hops * rng.lognormvariate(0, 0.42)
     effect = fault.measured[operation] if fault is not None else Effect.UNAFFECTED
-    outcome, status, error, degraded = Outcome.OK, 200, None, False
+    outcome, degraded = Outcome.OK, False
+    status: int | None = 200
+    error: str | None = None
     if effect is Effect.DEGRADED:
         degraded, ms = True, ms + (rng.uniform(200, 260) if fault and now < fault.start_s + 0.9 else 0)
     if effect is Effect.FAILING and rng.random() < 0.97:

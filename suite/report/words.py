@@ -77,9 +77,9 @@ def figure(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def count(number: int, thing: str) -> str:
+def count(number: int, thing: str, things: str | None = None) -> str:
     """
-    >>> count(1, "stage"), count(0, "leak")
-    ('1 stage', '0 leaks')
+    >>> count(1, "stage"), count(0, "leak"), count(9, "process", "processes")
+    ('1 stage', '0 leaks', '9 processes')
     """
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    return f"{number} {thing}" if number == 1 else f"{number} {things or thing + 's'}"

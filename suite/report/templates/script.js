@@ -42,7 +42,7 @@
       if (button) { e.preventDefault(); button.focus(); return; }
     }
   });
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+  addEventListener("beforeprint", () => document.querySelectorAll(".troubles details").forEach((d) => { d.open = true; }));
   const opened = () => {
     const at = location.hash && document.getElementById(location.hash.slice(1));
     if (at && at.tagName === "DETAILS") at.open = true;

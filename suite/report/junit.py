@@ -1,0 +1,144 @@
+"""How does a run look to a CI system? One JUnit file: a suite per stage, a case per cell, figure and check.
+
+invalid is a failure, unknown is an error with type="unknown": neither lets a build pass. The dialect is the common
+one (testsuites > testsuite > testcase with failure, error, system-out), with counts on both levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from suite.report.document import Cell, Pooled, Run, StageRun, load
+from suite.report.matrix import says
+from suite.report.words import clean, line, percent
+
+_BADNESS = {"valid": 0, "unknown": 1, "invalid": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """One thing that was judged."""
+
+    group: str
+    name: str
+    verdict: str
+    message: str
+    """One line: why."""
+    evidence: Mapping[str, Any]
+    seconds: float = 0.0
+
+
+def render(verdict: Mapping[str, Any]) -> str:
+    """The verdict.json object as JUnit XML, with its declaration. Never raises for what the verdict holds."""
+    run = load(verdict)
+    suites = [(stage, list(_complete(stage))) for stage in run.stages]
+    if not suites or _worse(run.verdict, [s.verdict for s, _ in suites]):
+        suites.append((_whole(run), [_as_a_whole("the run", run.verdict, run.because)]))
+    root = Element("testsuites", {"name": "stages verify", **_counts([c for _, cases in suites for c in cases])})
+    if run.duration_s is not None:
+        root.set("time", f"{run.duration_s:.3f}")
+    for stage, cases in suites:
+        suite = SubElement(root, "testsuite", {"name": stage.name, **_counts(cases)})
+        suite.set("time", f"{sum(c.seconds for c in cases):.3f}")
+        if run.started_utc:
+            suite.set("timestamp", run.started_utc.removesuffix("Z"))
+        for case in cases:
+            _write(suite, stage.name, case)
+    indent(root, " ")
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+def _complete(stage: StageRun) -> Iterator[_Case]:
+    """Every case of a stage; if none of them explains its verdict, the verdict is a case of its own."""
+    cases = [
+        *map(_cell, stage.cells),
+        *map(_pooled, stage.pooled),
+        *_operations(stage),
+        *_faults(stage),
+        *_checks(stage),
+    ]
+    yield from cases
+    if not cases or _worse(stage.verdict, [c.verdict for c in cases]):
+        yield _as_a_whole(f"stage {stage.name}", stage.verdict, stage.because)
+
+
+def _worse(verdict: str, than: list[str]) -> bool:
+    return _BADNESS[verdict] > max((_BADNESS[v] for v in than), default=0)
+
+
+def _as_a_whole(name: str, verdict: str, because: str) -> _Case:
+    return _Case(group="verdict", name=name, verdict=verdict, message=because or f"{name} is {verdict}", evidence={})
+
+
+def _whole(run: Run) -> StageRun:
+    """Stands for the run itself where no stage carries its verdict."""
+    return load({"stages": {"run": {"verdict": run.verdict}}}).stages[0]
+
+
+def _cell(cell: Cell) -> _Case:
+    counted = f"{cell.bad} of {cell.n} requests bad"
+    return _Case(
+        group=cell.fault,
+        name=cell.operation,
+        verdict={"leak": "invalid", "unknown": "unknown"}.get(cell.mark, cell.verdict),
+        message="; ".join(part for part in (says(cell), counted, cell.because) if part),
+        evidence=cell.evidence,
+        seconds=cell.decided_after_s or 0.0,
+    )
+
+
+def _pooled(pooled: Pooled) -> _Case:
+    share = percent(pooled.bad / pooled.n) if pooled.n else "nothing counted"
+    said = f"{pooled.bad} of {pooled.n} requests that the fault must not touch were bad ({share})"
+    message = f"{pooled.because}; {said}" if pooled.because else said
+    return _Case(
+        group=pooled.fault,
+        name="pooled",
+        verdict=pooled.verdict,
+        message=message,
+        evidence=pooled.evidence,
+    )
+
+
+def _operations(stage: StageRun) -> Iterator[_Case]:
+    for o in stage.healthy:
+        said = f"{o.ok} of {o.n} requests ok without faults, p99 {o.p99_ms} ms, objective {o.slo_ms} ms"
+        yield _Case(group="baseline", name=o.name, verdict=o.verdict, message=said, evidence={})
+
+
+def _faults(stage: StageRun) -> Iterator[_Case]:
+    """Only those that were not injected: they prove nothing, and no cell may be there to say so."""
+    for f in stage.faults:
+        if not f.injected:
+            said = f.because or "the fault was not injected, so it shows nothing"
+            yield _Case(group=f.name, name="injected", verdict="unknown", message=said, evidence={})
+
+
+def _checks(stage: StageRun) -> Iterator[_Case]:
+    for check in stage.checks:
+        said = check.because or f"{check.name} is {check.verdict}"
+        yield _Case(group="checks", name=check.name, verdict=check.verdict, message=said, evidence=check.evidence)
+
+
+def _counts(cases: list[_Case]) -> dict[str, str]:
+    return {
+        "tests": str(len(cases)),
+        "failures": str(sum(c.verdict == "invalid" for c in cases)),
+        "errors": str(sum(c.verdict == "unknown" for c in cases)),
+        "skipped": "0",
+    }
+
+
+def _write(suite: Element, stage: str, case: _Case) -> None:
+    attributes = {"classname": f"{stage}.{line(case.group)}", "name": line(case.name), "time": f"{case.seconds:.3f}"}
+    node = SubElement(suite, "testcase", attributes)
+    detail = "\n".join([case.message, *(f"{k}: {v}" for k, v in case.evidence.items())])
+    if case.verdict == "valid":
+        if "better than predicted" in case.message:
+            SubElement(node, "system-out").text = clean(detail)
+        return
+    tag, kind = ("failure", "invalid") if case.verdict == "invalid" else ("error", "unknown")
+    SubElement(node, tag, {"message": line(case.message), "type": kind}).text = clean(detail)
