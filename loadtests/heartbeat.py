@@ -72,11 +72,13 @@ def main(arguments: list[str] | None = None) -> int:
     end_with_parent(options.parent)
     children = {_fork(core, options.directory): core for core in cores()}
     print(json.dumps({"ok": True, "cores": sorted(children.values())}), flush=True)
-    child, status = os.wait()
-    if os.waitstatus_to_exitcode(status) == 0:
-        return 0
-    print(f"the heartbeat of core {children[child]} ended with status {status}", file=sys.stderr)
-    return 1
+    while children:
+        child, status = os.wait()
+        core = children.pop(child)
+        if code := os.waitstatus_to_exitcode(status):
+            print(f"the heartbeat of core {core} ended with exit status {code}", file=sys.stderr)
+            return 1  # which ends the others
+    return 0
 
 
 def _fork(core: int, directory: Path) -> int:

@@ -48,20 +48,20 @@ class ShopUser(OpenLoopUser):
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]  # locust's types are not followed
 def _arguments(parser: Any) -> None:
     parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1")
-    group = parser.add_argument_group("Open-loop load")
-    group.add_argument(
+    # not in a group of their own: Locust shows in its web UI what was added to the parser itself
+    parser.add_argument(
         "--rate", type=_rate, default=PROFILES["experiment"].rate_per_s, help="Arrivals per second, over all workers"
     )
-    group.add_argument(
+    parser.add_argument(
         "--mix",
         type=_mix,
         default="experiment",
         help=f"One of {', '.join(PROFILES)}, or weights as in browse=2,place-order=1",
     )
-    group.add_argument("--seed", type=int, default=1, help="Equal seeds give equal arrivals and choices")
-    group.add_argument("--history", type=_history, default="", help="File to append one JSON line per request to")
-    group.add_argument("--run-id", default="", help="Begins every idempotency key; default: a fresh one per run")
-    group.add_argument("--ready-within", type=float, default=10.0, help="Seconds the shop may take to answer first")
+    parser.add_argument("--seed", type=int, default=1, help="Equal seeds give equal arrivals and choices")
+    parser.add_argument("--history", type=_history, default="", help="File to append one JSON line per request to")
+    parser.add_argument("--run-id", default="", help="Begins every idempotency key; default: a fresh one per run")
+    parser.add_argument("--ready-within", type=float, default=10.0, help="Seconds the shop may take to answer first")
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]  # locust's types are not followed

@@ -1,0 +1,134 @@
+"""Does the generator tell the truth? Measured against a server that keeps its own books."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from loadtests.arrivals import Arrivals, take
+from loadtests.driver import LocustDriver
+from loadtests.profiles import EQUAL
+from loadtests.tally import percentiles
+from loadtests.testing import RunningShop, running_shop
+from stages import history
+from stages.history import Invocation, Stall, Unsent
+
+SEED = 7
+DELAY_MS = 20.0
+WINDOWS_MAX = 12
+"""A window in which the machine itself stood still proves nothing about the generator: it is repeated, this often."""
+
+CLOSED_LOOP = """
+from locust import FastHttpUser, constant_throughput, task
+class ClosedLoop(FastHttpUser):
+    wait_time = constant_throughput(20)
+    @task
+    def browse(self):
+        self.client.get("/products")
+"""
+"""What everybody writes: 5 such users are to make 100 requests per second."""
+
+
+def read(file: Path) -> list[Invocation | Unsent | Stall]:
+    with file.open() as lines:
+        return [r for r in history.read(lines) if isinstance(r, Invocation | Unsent | Stall)]
+
+
+def p99(values: Sequence[float]) -> float:
+    found = percentiles(values, 99)[0]
+    assert found is not None
+    return found
+
+
+def window(driver: LocustDriver, shop: RunningShop, seconds: float) -> tuple[list[Invocation], list[float], bool]:
+    """What was sent meanwhile, what the server says its answers took, and whether the machine stood still for 20 ms."""
+    before = len(shop.truth()["durations_ms"])
+    start_ns = driver.phase("window")
+    threading.Event().wait(seconds)
+    end_ns = driver.phase("between")
+    threading.Event().wait(0.2)
+    truth = shop.truth()["durations_ms"][before:]
+    sent = [r for r in read(driver.histories[0]) if isinstance(r, Invocation) and start_ns <= r.intended_ns < end_ns]
+    return sent, truth, not 0.9 < len(sent) / len(truth) < 1.1 or p99(truth) > DELAY_MS + 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rate_per_s", "error_ms_max", "lag_ms_max"), [(80, 10.0, 10.0), (1000, 5.0, 10.0)], ids=["80/s", "1000/s"]
+)
+def test_p99_is_within_milliseconds_of_the_servers_own_and_no_arrival_is_lost(
+    tmp_path: Path, rate_per_s: float, error_ms_max: float, lag_ms_max: float
+) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    seen = []
+    with running_shop(delay_ms=DELAY_MS, core=cores[-1]) as shop, LocustDriver(tmp_path) as driver:
+        driver.start(edge=shop.edge, run_id="r1", rate_per_s=rate_per_s, mix={"browse": 1, "insights": 1}, seed=SEED)
+        os.sched_setaffinity(driver.pids[0], {cores[0]})
+        for _ in range(WINDOWS_MAX):
+            sent, truth, disturbed = window(driver, shop, 3.0)
+            error_ms = p99([r.latency_ms for r in sent]) - p99(truth)
+            lag_ms = p99([r.lag_ms for r in sent])
+            seen.append(f"error {error_ms:.1f} lag {lag_ms:.1f} ms{' (server disturbed)' if disturbed else ''}")
+            if not disturbed and error_ms < error_ms_max and lag_ms < lag_ms_max:
+                break
+        else:
+            pytest.fail(f"p99 never within {error_ms_max} ms and lag within {lag_ms_max} ms; seed {SEED}: {seen}")
+        final = driver.stop()
+        received = len(shop.truth()["received"])
+    found = [r for r in read(driver.histories[0]) if not isinstance(r, Stall)]
+    assert final.unsent == {}
+    assert received == len(found) + 2, "home, catalogue, and one request per record"
+    expected = take(Arrivals(rate_per_s=rate_per_s, mix={"browse": 1, "insights": 1}, seed=str(SEED)), len(found))
+    origin_ns = min(r.intended_ns for r in found) - expected[0].offset_ns
+    told = sorted((r.intended_ns - origin_ns, r.operation) for r in found)
+    assert told == [(a.offset_ns, a.operation) for a in expected], "every arrival of the timetable, at its time"
+
+
+@pytest.mark.slow
+def test_an_open_loop_sees_a_stall_of_two_seconds_in_its_p99_and_a_closed_loop_hides_it(tmp_path: Path) -> None:
+    """The omission table: both drive the same server, which stands still for 2 s in some 13 s."""
+    (tmp_path / "closed.py").write_text(CLOSED_LOOP)
+    with running_shop(delay_ms=DELAY_MS) as shop, LocustDriver(tmp_path) as driver:
+        driver.start(edge=shop.edge, run_id="r1", rate_per_s=100, mix=EQUAL, seed=SEED)
+        options = f"--headless --host {shop.edge} -u 5 -r 5 -t 12s --json --only-summary --stop-timeout 5"
+        closed = subprocess.Popen(
+            [sys.executable, "-m", "locust", "-f", str(tmp_path / "closed.py"), *options.split()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        with closed:
+            assert closed.stdout is not None
+            deadline = time.monotonic() + 20
+            while sum("/products" in line for line in shop.truth()["received"]) < 300:
+                assert time.monotonic() < deadline, "the closed loop does not get going"
+                time.sleep(0.1)
+            driver.phase("baseline")
+            with shop.standing_still():
+                threading.Event().wait(2.0)
+            entries = json.loads(closed.stdout.read())
+        driver.stop()
+    start_ns = max(r.at_ns for r in phases(driver.histories[0]) if r.name == "baseline") - 3_000_000_000
+    sent = [r for r in read(driver.histories[0]) if isinstance(r, Invocation) and r.intended_ns > start_ns]
+    (entry,) = entries
+    hidden = sorted(ms for ms, count in entry["response_times"].items() for _ in range(count))
+    closed_ms = p99([float(ms) for ms in hidden])
+    open_ms = p99([r.latency_ms for r in sent])
+    slow = sum(r.latency_ms > 100 for r in sent) / len(sent)
+    assert open_ms > 1000, f"open loop p99 {open_ms:.0f} ms over {len(sent)}, seed {SEED}"
+    assert slow > 0.10, "2 s of some 13 s"
+    assert closed_ms < 500, (
+        f"closed loop p99 {closed_ms:.0f} ms over {len(hidden)}: the trap this test is about is gone"
+    )
+
+
+def phases(file: Path) -> list[history.Phase]:
+    with file.open() as lines:
+        return [r for r in history.read(lines) if isinstance(r, history.Phase)]
