@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-from stages.check.counting import Censor, generators_fault
+from stages.check.counting import CENSORED_MAX, Censor, generators_fault
 from stages.check.verdict import Check, Verdict
 from stages.history import Invocation, Phase, Stall, Unsent, Usage
 
@@ -66,6 +66,9 @@ class _Part:
         lost = sum(self.lost.values())
         if lost and self.sent / (self.sent + lost) < ACHIEVED_MIN:
             found.append(f"only {self.sent} of {self.sent + lost} arrivals were sent")
+        due = self.sent + lost
+        if self.sent >= FEWEST_REQUESTS and self.stalled > CENSORED_MAX * due:
+            found.append(f"{self.stalled} of {due} arrivals were due near a stall")
         found += [f"{count} arrivals were not sent: {reason}" for reason, count in self.lost.items()]
         return found
 
@@ -79,7 +82,8 @@ def generator_honest(
 ) -> Check:
     """Judge the dispatch lag and the arrivals that were not sent, phase by phase, outside stalls of the machine.
 
-    Unknown where p99 of the lag exceeds LAG_P99_MS_MAX or an arrival was lost through the generator's fault.
+    Unknown where p99 of the lag exceeds LAG_P99_MS_MAX, an arrival was lost through the generator's fault, or stalls
+    leave too little to judge.
     """
     parts = _parts(invocations, unsent, usage, Censor(stalls), sorted(phases, key=lambda p: p.at_ns))
     judged = {name: part for name, part in parts.items() if name not in NOT_JUDGED}

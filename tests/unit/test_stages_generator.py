@@ -49,6 +49,13 @@ def test_a_lag_during_a_stall_is_the_machines() -> None:
     assert generator_honest(load(10, 22) + load(22.4, 30) + late, [], [], [stall(22, 22.3)], PHASES).verdict == "valid"
 
 
+def test_a_phase_that_is_mostly_stalls_shows_nothing() -> None:
+    stalls = [stall(20 + n, 20.4 + n, "generator") for n in range(10)]
+    found = generator_honest(load(10, 30), [], [], stalls, PHASES)
+    assert found.verdict == "unknown"
+    assert "arrivals were due near a stall" in found.because
+
+
 def test_warm_up_is_not_judged() -> None:
     assert generator_honest(load(0, 10, lag_ms=50) + load(10, 30), [], [], [], PHASES).verdict == "valid"
 

@@ -188,8 +188,8 @@ BROKEN: dict[str, tuple[Stage, str]] = {
     "attempts that take too long": (
         altered(SYNC, "storefront-analytics", attempts=6),
         (
-            "call 'storefront-analytics': 6 attempts of 300 ms and their backoff (2300 ms) exceed the reaction limit of "
-            "2000 ms"
+            "call 'storefront-analytics': 6 attempts of 300 ms and their backoff (2300 ms) exceed the reaction limit "
+            "of 2000 ms"
         ),
     ),
     "attempts that outlast the caller": (
