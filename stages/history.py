@@ -155,6 +155,7 @@ class Audit:
 
 Record = Invocation | Unsent | Phase | FaultEvent | Stall | Usage | Audit
 
+
 def _optional(f: Field[Any]) -> bool:
     return f.default is not MISSING or f.default_factory is not MISSING
 
