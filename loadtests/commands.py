@@ -17,7 +17,7 @@ from loadtests.profiles import mix_problems
 RATE_MAX = 5000.0
 """Arrivals per second: above what one process can send honestly on any machine."""
 
-NAMES = ("start", "mix", "rate", "phase", "stats", "stop")
+NAMES = ("start", "mix", "rate", "phase", "stats", "outstanding", "stop")
 
 
 class BadCommand(ValueError):

@@ -173,6 +173,13 @@ class LocustDriver:
         """The figures of the phase so far."""
         return _stats(self._ask({"cmd": "stats"}))
 
+    def outstanding(self) -> list[tuple[str, int]]:
+        """(operation, intended start) of every arrival that is due and has no record yet, oldest first.
+
+        All others are on file when this returns: read the history after it, and nothing falls between the two.
+        """
+        return [(name, at_ns) for name, at_ns in self._ask({"cmd": "outstanding"})["outstanding"]]
+
     def stop(self) -> LoadStats:
         """No more arrivals; wait for the answers still due (at most the client timeout) and record them.
 

@@ -90,7 +90,8 @@ class OpenLoop:
         self.mix = mix
         self.recorder = recorder
         self.tally = Tally()
-        self.in_flight = 0
+        self.waiting: set[tuple[str, int]] = set()
+        """Arrivals without a record yet, (operation, intended start)."""
         self.in_flight_max = in_flight_max
         self.ready_within_s = ready_within_s
         self.primed = Event()
@@ -128,9 +129,14 @@ class OpenLoop:
         self.tally.add(invocation)
         self.recorder.add(invocation)
 
+    def outstanding(self) -> list[tuple[str, int]]:
+        """Everything due that is not on file: what is has been flushed before this was read."""
+        self.recorder.flush()
+        return sorted(self.waiting, key=lambda waiting: waiting[1])
+
     def figures(self) -> dict[str, Any]:
         """JSON-ready: the fields of `loadtests.driver.LoadStats`."""
-        return {**self.tally.figures(), "in_flight": self.in_flight, "cpu_share": self.cpu_share}
+        return {**self.tally.figures(), "in_flight": len(self.waiting), "cpu_share": self.cpu_share}
 
     def keep_house(self) -> None:
         """Flush the records every FLUSH_S and note this process's own usage every second, for ever."""
@@ -141,7 +147,7 @@ class OpenLoop:
             if now_ns - before_ns >= USAGE_S * 1e9:
                 used_ns = time.process_time_ns() - cpu_ns
                 self.cpu_share = round(used_ns / (now_ns - before_ns), 4)
-                self.recorder.add(Usage(at_ns=now_ns, cpu_share=self.cpu_share, in_flight=self.in_flight))
+                self.recorder.add(Usage(at_ns=now_ns, cpu_share=self.cpu_share, in_flight=len(self.waiting)))
                 before_ns, cpu_ns = now_ns, cpu_ns + used_ns
             self.recorder.flush()
 
@@ -218,12 +224,19 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
         if self._pool.full():  # Pool.spawn would wait: that closes the loop
             self._unsent(operation, intended_ns, "pool full")
         else:
-            self._pool.spawn(self._perform, operation, intended_ns)
+            self._loop.waiting.add((operation, intended_ns))
+            self._pool.spawn(self._attend, operation, intended_ns)
 
     def _unsent(self, operation: str, intended_ns: int, reason: str) -> None:
         """The generator's own failure: Locust's user is to see it too."""
         self._loop.unsent(operation, intended_ns, reason)
         self._report(operation, "unsent", None, RequestFailed(f"unsent: {reason}"))
+
+    def _attend(self, operation: str, intended_ns: int) -> None:
+        try:
+            self._perform(operation, intended_ns)
+        finally:
+            self._loop.waiting.discard((operation, intended_ns))
 
     def _perform(self, operation: str, intended_ns: int) -> None:
         request = self._shopper.next(operation)
@@ -231,7 +244,6 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
             self._loop.unsent(operation, intended_ns, request.reason)
             return
         started_ns = time.monotonic_ns()
-        self._loop.in_flight += 1
         try:
             reply = self._transport.exchange(request)
         except NoSocket as error:
@@ -240,8 +252,6 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
             return
         except gevent.GreenletExit:
             reply = Reply(Trouble(kind="generator stopped", definite=False), 1)
-        finally:
-            self._loop.in_flight -= 1
         self._conclude(request, reply, intended_ns=intended_ns, started_ns=started_ns)
 
     def _conclude(self, request: Request, reply: Reply, *, intended_ns: int, started_ns: int) -> None:

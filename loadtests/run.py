@@ -11,6 +11,7 @@
     {"cmd": "mix", "mix": {...}}   {"cmd": "rate", "rate": 80}   from the next arrival on
     {"cmd": "phase", "name": ...}  marks the history: {"ok": true, "at_ns": ...}
     {"cmd": "stats"}               figures of the phase so far: {"ok": true, "stats": {...}}
+    {"cmd": "outstanding"}         what is due and not on file: {"ok": true, "outstanding": [["browse", 123], ...]}
     {"cmd": "stop"}                no more arrivals; waits for the answers still due; replies with the last figures
 
 A reply is {"ok": true, ...} or {"ok": false, "error": "..."}. The end of standard input ends the process at once, also
@@ -123,6 +124,9 @@ class Control:
 
     def _stats(self, session: Session, _fields: Mapping[str, Any]) -> dict[str, Any]:
         return {"stats": session.loop.figures()}
+
+    def _outstanding(self, session: Session, _fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {"outstanding": session.loop.outstanding()}
 
     def _stop(self, session: Session, _fields: Mapping[str, Any]) -> dict[str, Any]:
         session.end()

@@ -10,13 +10,16 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from loadtests.driver import LoadDied, LoadRefused, LocustDriver, WarmUp
+from loadtests.driver import LoadDied, LoadRefused, LoadStats, LocustDriver, Started, WarmUp
 from loadtests.profiles import EQUAL
 from loadtests.testing import RunningShop, running_shop
 from stages import history
@@ -51,10 +54,6 @@ def records(driver: LocustDriver) -> list[Record]:
     return sorted(found, key=history.at)
 
 
-def invocations(driver: LocustDriver, since_ns: int = 0) -> list[Invocation]:
-    return [r for r in records(driver) if isinstance(r, Invocation) and r.intended_ns >= since_ns]
-
-
 def until(what: str, true: Callable[[], bool], within_s: float = 15) -> None:
     deadline = time.monotonic() + within_s
     while not true():
@@ -67,53 +66,157 @@ def offered(driver: LocustDriver, count: int) -> None:
     until(f"{count} arrivals", lambda: driver.stats().offered >= count)
 
 
-@pytest.mark.slow
-def test_a_run_records_every_arrival_in_phases_and_its_keys_are_unique(driver: LocustDriver, shop: RunningShop) -> None:
-    started = driver.start(
-        edge=shop.edge,
-        run_id="r1",
-        rate_per_s=100,
-        mix=EQUAL,
-        seed=SEED,
-        warm_up=WarmUp(rate_per_s=40, seconds=1),
-    )
-    baseline_ns = driver.phase("baseline")
-    offered(driver, 200)
-    final = driver.stop()
-    end_ns = driver.phase("end")
-    found = records(driver)
-    sent = [r for r in found if isinstance(r, Invocation)]
-    assert [r for r in found if isinstance(r, Phase)][1:] == [
-        Phase(name="baseline", at_ns=baseline_ns),
-        Phase(name="end", at_ns=end_ns),
-    ]
-    stock = [r for r in sent if r.intended_ns < started.at_ns]
-    assert {r.operation for r in stock[: started.stocked]} == {"place-order"}
-    assert started.stocked > 0
-    assert {r.operation for r in sent if r.intended_ns > baseline_ns} == set(EQUAL)
-    assert all(r.outcome is Outcome.OK for r in sent)
-    assert len({r.key for r in sent}) == len(sent)
-    assert all(r.key.startswith("r1-") for r in sent)
-    assert final.in_flight == 0
-    assert final.offered <= final.answered + sum(final.unsent.values()) <= final.offered + 20  # some began before
-    assert len(shop.truth()["received"]) == len(sent) + 2, "home, catalogue and what was recorded: nothing else"
-    assert any(isinstance(r, Usage) for r in found)
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One run in which the shop changed its manners from phase to phase."""
+
+    started: Started
+    marks_ns: Mapping[str, int]
+    final: LoadStats
+    records: list[Record]
+    truth: Mapping[str, Any]
+    """The shop's own, from before it was killed."""
+
+    def sent(self, phase: str) -> list[Invocation]:
+        """What was due in a phase, up to the guard band that follows it."""
+        start_ns = self.marks_ns[phase]
+        end_ns = min(at_ns for at_ns in self.marks_ns.values() if at_ns > start_ns)
+        return [r for r in self.records if isinstance(r, Invocation) and start_ns <= r.intended_ns < end_ns]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    marks_ns: dict[str, int] = {}
+    with running_shop(delay_ms=5) as shop, LocustDriver(tmp_path_factory.mktemp("story")) as driver:
+
+        def enter(phase: str, change: Callable[[], object]) -> None:
+            marks_ns[f"before {phase}"] = driver.phase("guard")
+            threading.Event().wait(0.15)  # what the shop is answering now, it answers in its old manner
+            change()
+            marks_ns[phase] = driver.phase(phase)
+
+        stock = WarmUp(rate_per_s=40, seconds=1)
+        started = driver.start(edge=shop.edge, run_id="r1", rate_per_s=100, mix=EQUAL, seed=SEED, warm_up=stock)
+        enter("baseline", lambda: None)
+        offered(driver, 150)
+        for manner in ("reset", "close-first", "refuse-orders", "hang", "polite"):
+            enter(manner, partial(shop.manner, manner))
+            offered(driver, 100)
+        enter("stalled", lambda: None)
+        stall(driver)
+        offered(driver, 80)
+        enter("turned", lambda: (driver.mix({"browse": 1}), driver.rate(300)))
+        offered(driver, 300)
+        truth = shop.truth()
+        enter("killed", partial(kill, shop.pid))
+        offered(driver, 100)
+        marks_ns["drain"] = driver.phase("drain")
+        final = driver.stop()
+        marks_ns["end"] = driver.phase("end")
+        return Story(started, marks_ns, final, records(driver), truth)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    until(f"{pid} is dead", lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def stall(driver: LocustDriver) -> None:
+    """Stop the load process and the heartbeat of one core for 0.4 s."""
+    load, heartbeats = driver.pids
+    stopped = (load, psutil.Process(heartbeats).children()[0].pid)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    threading.Event().wait(0.4)  # the stall itself, not a wait for something
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.slow
-def test_a_hanging_shop_does_not_slow_the_arrivals_and_each_ends_unknown_after_the_timeout(
-    driver: LocustDriver, shop: RunningShop
-) -> None:
-    begin(driver, shop, 100, stock_s=0.5)
-    shop.manner("hang")
-    hung_ns = driver.phase("fault:hang")
-    offered(driver, 150)
-    last_ns = time.monotonic_ns()
-    assert driver.stop().in_flight == 0
-    seen = invocations(driver, hung_ns)
-    assert {(r.outcome, r.error) for r in seen} == {(Outcome.UNKNOWN, "timeout")}
-    assert all(2900 < r.latency_ms < 4500 for r in seen)
-    assert len(seen) / ((last_ns - hung_ns) / 1e9) == pytest.approx(100, rel=0.35), f"seed {SEED}"
+def test_the_warm_up_places_orders_and_nothing_else(story: Story) -> None:
+    stock = [r for r in story.records if isinstance(r, Invocation) and r.ended_ns < story.started.at_ns]
+    assert {(r.operation, r.outcome) for r in stock} == {("place-order", Outcome.OK)}
+    assert story.started.stocked == len(stock) > 0
+
+
+@pytest.mark.slow
+def test_phases_are_marked_when_they_were_asked_for(story: Story) -> None:
+    marks = [r.at_ns for r in story.records if isinstance(r, Phase) and r.name != "warm-up"]
+    assert marks == list(story.marks_ns.values())
+
+
+@pytest.mark.slow
+def test_a_polite_shop_is_asked_for_every_operation_and_all_end_ok(story: Story) -> None:
+    baseline = story.sent("baseline")
+    assert {r.operation for r in baseline} == set(EQUAL)
+    assert {r.outcome for r in baseline} == {Outcome.OK}
+
+
+@pytest.mark.slow
+def test_every_key_is_used_for_one_invocation_and_begins_with_the_run_id(story: Story) -> None:
+    keys = [r.key for r in story.records if isinstance(r, Invocation)]
+    assert len(set(keys)) == len(keys)
+    assert all(key.startswith("r1-") for key in keys)
+
+
+@pytest.mark.slow
+def test_nothing_is_left_in_flight_after_a_stop_and_usage_was_noted(story: Story) -> None:
+    assert story.final.in_flight == 0
+    assert any(isinstance(r, Usage) and r.cpu_share > 0 for r in story.records)
+
+
+@pytest.mark.slow
+def test_a_broken_connection_is_unknown_and_the_request_was_sent_at_most_twice(story: Story) -> None:
+    broken = story.sent("reset")
+    assert {(r.outcome, r.error) for r in broken} == {(Outcome.UNKNOWN, "broken")}
+    sends = Counter(line.rpartition(" ")[2] for line in story.truth["received"])
+    assert {sends[r.key] for r in broken if r.operation in {"place-order", "register"}} == {2}
+
+
+@pytest.mark.slow
+def test_a_connection_closed_before_the_answer_is_resent_once_under_the_same_key(story: Story) -> None:
+    writes = [r for r in story.sent("close-first") if r.operation in {"place-order", "register"}]
+    sends = Counter(line.rpartition(" ")[2] for line in story.truth["received"])
+    assert {(r.outcome, sends[r.key]) for r in writes} == {(Outcome.OK, 2)}
+    assert all(r.key in story.truth["applied"] for r in writes)
+
+
+@pytest.mark.slow
+def test_a_definite_refusal_is_a_failure_that_surely_did_nothing(story: Story) -> None:
+    orders = [r for r in story.sent("refuse-orders") if r.operation == "place-order"]
+    assert {(r.outcome, r.status, r.error) for r in orders} == {(Outcome.FAIL, 409, "out-of-stock")}
+    assert not any(r.key in story.truth["applied"] for r in orders)
+
+
+@pytest.mark.slow
+def test_a_hanging_shop_does_not_slow_the_arrivals_and_each_ends_unknown_after_the_timeout(story: Story) -> None:
+    hung = story.sent("hang")
+    span_s = (hung[-1].intended_ns - hung[0].intended_ns) / 1e9
+    assert {(r.outcome, r.error) for r in hung} == {(Outcome.UNKNOWN, "timeout")}
+    assert all(2900 < r.latency_ms < 4500 for r in hung)
+    assert len(hung) / span_s == pytest.approx(100, rel=0.4), f"seed {SEED}"
+
+
+@pytest.mark.slow
+def test_a_stalled_generator_says_so_and_sends_late_but_loses_nothing(story: Story) -> None:
+    long = {r.source for r in story.records if isinstance(r, Stall) and r.end_ns - r.start_ns > 300_000_000}
+    late = [r for r in story.sent("stalled") if r.lag_ms > 100]
+    assert {"generator", "core-0"} <= long
+    assert len(late) > 5, "30 arrivals or so were due in the first 0.3 s"
+    assert all(r.latency_ms >= r.lag_ms for r in late)
+
+
+@pytest.mark.slow
+def test_rate_and_mix_can_be_turned_while_the_load_runs(story: Story) -> None:
+    turned = story.sent("turned")
+    span_s = (turned[-1].intended_ns - turned[0].intended_ns) / 1e9
+    assert {r.operation for r in turned} == {"browse"}
+    assert len(turned) / span_s == pytest.approx(300, rel=0.25), f"seed {SEED}"
+
+
+@pytest.mark.slow
+def test_a_refused_connection_is_a_failure_that_surely_did_nothing(story: Story) -> None:
+    assert {(r.outcome, r.error) for r in story.sent("killed")} == {(Outcome.FAIL, "refused")}
 
 
 @pytest.mark.slow
@@ -131,89 +234,6 @@ def test_an_arrival_that_finds_the_generator_full_is_recorded_as_unsent(tmp_path
         final = driver.stop()
         unsent = [r for r in records(driver) if isinstance(r, Unsent) and r.reason == "pool full"]
         assert len(unsent) == final.unsent["pool full"]
-
-
-@pytest.mark.slow
-def test_a_broken_connection_is_unknown_and_sent_at_most_twice(driver: LocustDriver, shop: RunningShop) -> None:
-    begin(driver, shop, 100, stock_s=0.2)
-    before = len(shop.truth()["received"])
-    shop.manner("reset")
-    reset_ns = driver.phase("fault:reset")
-    offered(driver, 50)
-    driver.stop()
-    seen = invocations(driver, reset_ns)
-    assert {(r.outcome, r.error) for r in seen} == {(Outcome.UNKNOWN, "broken")}
-    sends = Counter(shop.truth()["received"][before:])
-    assert max(Counter(line for line in sends.elements() if not line.endswith("None")).values()) == 2
-
-
-@pytest.mark.slow
-def test_a_connection_closed_before_the_answer_is_resent_once_under_the_same_key(
-    driver: LocustDriver, shop: RunningShop
-) -> None:
-    begin(driver, shop, 60, stock_s=0.2)
-    shop.manner("close-first")
-    closing_ns = driver.phase("fault:close")
-    offered(driver, 60)
-    driver.stop()
-    writes = [r for r in invocations(driver, closing_ns) if r.operation in {"place-order", "register"}]
-    truth = shop.truth()
-    assert {r.outcome for r in writes} == {Outcome.OK}
-    assert all(sum(line.endswith(f" {r.key}") for line in truth["received"]) == 2 for r in writes)
-    assert all(r.key in truth["applied"] for r in writes)
-
-
-@pytest.mark.slow
-def test_a_refused_connection_and_a_refused_order_surely_did_nothing(driver: LocustDriver, shop: RunningShop) -> None:
-    begin(driver, shop, 60, stock_s=0.2)
-    shop.manner("refuse-orders")
-    refusing_ns = driver.phase("fault:refuse-orders")
-    offered(driver, 60)
-    os.kill(shop.pid, signal.SIGKILL)
-    until("the shop is gone", lambda: psutil.Process(shop.pid).status() == psutil.STATUS_ZOMBIE)
-    killed_ns = driver.phase("fault:kill")
-    offered(driver, 60)
-    driver.stop()
-    refused = [r for r in invocations(driver, refusing_ns) if r.operation == "place-order" and r.status == 409]
-    assert {(r.outcome, r.error) for r in refused} == {(Outcome.FAIL, "out-of-stock")}
-    gone = invocations(driver, killed_ns + 100_000_000)
-    assert {(r.outcome, r.error) for r in gone} == {(Outcome.FAIL, "refused")}
-
-
-@pytest.mark.slow
-def test_rate_and_mix_can_be_turned_while_the_load_runs(driver: LocustDriver, shop: RunningShop) -> None:
-    begin(driver, shop, 0.01)
-    driver.mix({"browse": 1})
-    driver.rate(200)
-    browsing_ns = driver.phase("browsing")
-    offered(driver, 200)
-    took_s = (time.monotonic_ns() - browsing_ns) / 1e9
-    assert took_s == pytest.approx(1.0, rel=0.5), f"seed {SEED}"
-    driver.stop()
-    assert {r.operation for r in invocations(driver, browsing_ns)} == {"browse"}
-
-
-@pytest.mark.slow
-def test_a_stalled_generator_says_so_and_sends_late_but_loses_nothing(driver: LocustDriver, shop: RunningShop) -> None:
-    begin(driver, shop, 100)
-    load, heartbeats = driver.pids
-    core_0 = psutil.Process(heartbeats).children()[0].pid
-    stalled_ns = driver.phase("stalled")
-    offered(driver, 10)
-    for pid in (load, core_0):
-        os.kill(pid, signal.SIGSTOP)
-    threading.Event().wait(0.4)  # the stall itself, not a wait for something
-    for pid in (load, core_0):
-        os.kill(pid, signal.SIGCONT)
-    offered(driver, 80)
-    final = driver.stop()
-    found = records(driver)
-    long = {r.source for r in found if isinstance(r, Stall) and r.end_ns - r.start_ns > 300_000_000}
-    assert long == {"generator", "core-0"}
-    late = [r for r in invocations(driver, stalled_ns) if r.lag_ms > 100]
-    assert len(late) > 10, "30 arrivals or so were due in the first 0.3 s"
-    assert all(r.latency_ms >= r.lag_ms for r in late)
-    assert final.offered <= final.answered + sum(final.unsent.values())
 
 
 @pytest.mark.slow
@@ -244,8 +264,7 @@ def test_bad_arguments_are_refused_all_at_once_and_nothing_starts(driver: Locust
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1], ids=["load", "heartbeats"])
 def test_the_early_death_of_a_child_is_told_with_status_and_log(driver: LocustDriver, victim: int) -> None:
-    os.kill(driver.pids[victim], signal.SIGKILL)
-    until("it is dead", lambda: psutil.Process(driver.pids[victim]).status() == psutil.STATUS_ZOMBIE)
+    kill(driver.pids[victim])
     with pytest.raises(LoadDied, match=r"exit status -9.*full log: .*\.log"):
         driver.stats()
     with pytest.raises(LoadDied):
