@@ -68,9 +68,9 @@ _CHOSEN: tuple[tuple[str, Fault, str], ...] = (
     ),
     (
         "orders-payments-latency",
-        # One way stays below the timeout of 300 ms, so that the first attempt is applied; the round trip
+        # One way stays below the timeout of 500 ms, so that the first attempt is applied; the round trip
         # does not, so that its answer is lost and a second attempt is made.
-        Latency(wire="orders-payments", delay_ms=220),
+        Latency(wire="orders-payments", delay_ms=350),
         "payments applies the capture but its answer comes too late: the retry must not charge twice",
     ),
     (

@@ -84,6 +84,8 @@ class LoadStats:
     unsent: Mapping[str, int]
     """Arrivals that were not sent, by reason: 'pool full' and 'no socket ...' are the generator's fault."""
     in_flight: int
+    stock: int
+    """Confirmed orders that can still be cancelled."""
     lag_p50_ms: float | None
     """How late requests were sent, milliseconds."""
     lag_p99_ms: float | None
@@ -179,6 +181,14 @@ class LocustDriver:
         All others are on file when this returns: read the history after it, and nothing falls between the two.
         """
         return [(name, at_ns) for name, at_ns in self._ask({"cmd": "outstanding"})["outstanding"]]
+
+    def outstanding(self) -> list[tuple[str, int]]:
+        """Operation and intended start (ns) of every request that waits for its answer.
+
+        Whatever else came due is in the history when this returns, up to the generator's lag of a few milliseconds.
+        """
+        found = self._ask({"cmd": "outstanding"})["outstanding"]
+        return [(str(operation), int(intended_ns)) for operation, intended_ns in found]
 
     def stop(self) -> LoadStats:
         """No more arrivals; wait for the answers still due (at most the client timeout) and record them.

@@ -90,6 +90,7 @@ class OpenLoop:
         self.mix = mix
         self.recorder = recorder
         self.tally = Tally()
+        self.shoppers: list[Shopper] = []
         self.waiting: set[tuple[str, int]] = set()
         """Arrivals without a record yet, (operation, intended start)."""
         self.in_flight_max = in_flight_max
@@ -136,7 +137,8 @@ class OpenLoop:
 
     def figures(self) -> dict[str, Any]:
         """JSON-ready: the fields of `loadtests.driver.LoadStats`."""
-        return {**self.tally.figures(), "in_flight": len(self.waiting), "cpu_share": self.cpu_share}
+        stock = sum(shopper.cancellable for shopper in self.shoppers)
+        return {**self.tally.figures(), "stock": stock, "in_flight": len(self.waiting), "cpu_share": self.cpu_share}
 
     def keep_house(self) -> None:
         """Flush the records every FLUSH_S and note this process's own usage every second, for ever."""
@@ -169,6 +171,7 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
         name = self._loop.enrol()
         seed = f"{self._loop.seed}{name}"
         self._shopper = Shopper(random.Random(f"{seed}/shopper"), f"{self._loop.run_id}{name}")
+        self._loop.shoppers.append(self._shopper)
         self._transport = Transport(self.client.client.clientpool.get_client(self.host))
         self._pool = Pool(self._loop.in_flight_max)
         self._prime()
@@ -183,6 +186,8 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
         if self._pool is not None:
             self._pool.join(timeout=STOP_TIMEOUT_S - 1.0)
             self._pool.kill()
+            for greenlet in [g for g in self._loop.outstanding if g.dead]:  # killed before their first step
+                self._loop.unsent(*self._loop.outstanding.pop(greenlet), "generator stopped")
 
     def wait_time(self) -> float:
         """Seconds until the next arrival is due, at most TICK_S: Locust calls this after each `dispatch`."""
@@ -239,6 +244,12 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
             self._loop.waiting.discard((operation, intended_ns))
 
     def _perform(self, operation: str, intended_ns: int) -> None:
+        try:
+            self._send(operation, intended_ns)
+        finally:
+            del self._loop.outstanding[gevent.getcurrent()]
+
+    def _send(self, operation: str, intended_ns: int) -> None:
         request = self._shopper.next(operation)
         if isinstance(request, NotReady):
             self._loop.unsent(operation, intended_ns, request.reason)

@@ -12,6 +12,8 @@
     {"cmd": "phase", "name": ...}  marks the history: {"ok": true, "at_ns": ...}
     {"cmd": "stats"}               figures of the phase so far: {"ok": true, "stats": {...}}
     {"cmd": "outstanding"}         what is due and not on file: {"ok": true, "outstanding": [["browse", 123], ...]}
+    {"cmd": "outstanding"}         flushes the history; what is due and not in it: {"ok": true, "outstanding": [[operation,
+                                   intended_ns], ...]}
     {"cmd": "stop"}                no more arrivals; waits for the answers still due; replies with the last figures
 
 A reply is {"ok": true, ...} or {"ok": false, "error": "..."}. The end of standard input ends the process at once, also
@@ -127,6 +129,10 @@ class Control:
 
     def _outstanding(self, session: Session, _fields: Mapping[str, Any]) -> dict[str, Any]:
         return {"outstanding": session.loop.outstanding()}
+
+    def _outstanding(self, session: Session, _fields: Mapping[str, Any]) -> dict[str, Any]:
+        session.loop.recorder.flush()
+        return {"outstanding": list(session.loop.outstanding.values())}
 
     def _stop(self, session: Session, _fields: Mapping[str, Any]) -> dict[str, Any]:
         session.end()

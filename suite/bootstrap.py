@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,30 +17,22 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from stages.catalogue import STAGES
-from stages.check import Outstanding
 from stages.deployment import Deployment
 from suite.plan import Wishes, make_plan
-from suite.ports import BadInput, FaultPlan, SuiteError, Target
+from suite.ports import BadInput, FaultPlan, Target
 from suite.progress import Progress
 from suite.stage_run import Tools
 from suite.store import Store
 
 if TYPE_CHECKING:
-    from chaos.driver import ChaosDriver
-    from loadtests.driver import LocustDriver
     from suite.verify import Parts
-
-STOCK_RATE_PER_S = 40.0
-"""Orders placed per second while the stock is put by: under the default load's work per second."""
 
 
 def target() -> Target:
     """The embedded local target of this user."""
-    from infra.local.target import LocalTarget
+    from suite.adapters import LocalStages
 
-    from infra.local.home import home
-
-    return LocalTarget(home())
+    return LocalStages()
 
 
 def new_run_id() -> str:
@@ -80,98 +71,12 @@ def choose_deployment(local: Target, name: str | None) -> Deployment:
     return local.get(name)
 
 
-class MonotonicClock:
-    """CLOCK_MONOTONIC, the clock of every history."""
-
-    def now_ns(self) -> int:
-        return time.monotonic_ns()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-
-class LocustLoad:
-    """The Load port on Locust's process."""
-
-    def __init__(self, directory: Path) -> None:
-        from loadtests.driver import LocustDriver
-
-        directory.mkdir(parents=True, exist_ok=True)
-        self._driver: LocustDriver = LocustDriver(directory)
-
-    def start(
-        self, deployment: Deployment, *, run_id: str, rate: float, seed: int, mix: Mapping[str, int], stock: int
-    ) -> list[Path]:
-        from loadtests.driver import LoadError, WarmUp
-
-        warm_up = WarmUp(rate_per_s=STOCK_RATE_PER_S, seconds=stock / STOCK_RATE_PER_S)
-        try:
-            self._driver.start(
-                edge=deployment.edge, run_id=run_id, rate_per_s=rate, mix=mix, seed=seed, warm_up=warm_up
-            )
-        except LoadError as error:
-            raise SuiteError(f"no load: {error}") from error
-        return list(self._driver.histories)
-
-    def phase(self, name: str) -> None:
-        self._driver.phase(name)
-
-    def outstanding(self) -> list[Outstanding]:
-        return [Outstanding(operation=o, intended_ns=at_ns) for o, at_ns in self._driver.outstanding()]
-
-    def stop(self) -> None:
-        self._driver.stop()
-
-    def close(self) -> None:
-        self._driver.close()
-
-
-class ToolkitFaults:
-    """The Faults port on Chaos Toolkit's process."""
-
-    def __init__(self, directory: Path) -> None:
-        from chaos.driver import ChaosDriver
-
-        directory.mkdir(parents=True, exist_ok=True)
-        self._directory = directory
-        self._driver: ChaosDriver = ChaosDriver(errors=directory / "chaos.log")
-        self._driver.start()
-        self._enough = directory / "enough"
-
-    def begin(self, fault: str, deployment: Deployment, *, hold_s: float) -> None:
-        self._enough.unlink(missing_ok=True)
-        self._driver.run(
-            fault,
-            deployment=Path(deployment.directory) / "deployment.json",
-            history=self.history(),
-            until=self._enough,
-            hold_s=hold_s,
-        )
-
-    def release(self) -> None:
-        self._enough.touch()
-
-    def finished(self) -> str | None:
-        from chaos.driver import ChaosDriverError
-
-        try:
-            answer = self._driver.poll()
-        except ChaosDriverError as error:
-            raise SuiteError(str(error)) from error
-        return None if answer is None else "; ".join(answer.problems)
-
-    def history(self) -> Path:
-        return self._directory / "faults.jsonl"
-
-    def close(self) -> None:
-        self._driver.close()
-
-
 @contextmanager
 def verify_parts(
     wishes: Wishes, *, use: str | None, out: Path | None, console: Console, argv: Sequence[str]
 ) -> Iterator[Parts]:
     """Everything `suite.verify` needs, decided and checked; BadInput before anything is started."""
+    from suite.adapters import LocustLoad, MonotonicClock, ToolkitFaults
     from suite.verify import Parts
 
     local = target()

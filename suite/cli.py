@@ -18,7 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_INTERRUPTED, EXIT_BAD_INPUT, EXIT_CRASH = 1, 130, 254, 255
 EXIT_OF = {"valid": 0, "invalid": 1, "unknown": 2}
+
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[2]
+"""Base of everything that says 'wrong usage'. Typer brings its own copy of click and exports only this descendant."""
 
 app = typer.Typer(
     name="stages",
@@ -228,9 +230,9 @@ def load(
     as_json: Json = False,
 ) -> None:
     """Drive a running deployment with open-loop load and print latency per operation. 2 if the generator lagged."""
-    from suite.bootstrap import drive
+    from suite.drive import drive
 
-    page = drive(use=use, rate=rate, seconds=seconds, seed=seed)
+    page = drive(use=use, rate=rate, seconds=seconds, seed=seed, progress=err)
     _print(page, as_json)
     raise typer.Exit(EXIT_OF[page.content["verdict"]])
 
@@ -281,7 +283,7 @@ def main() -> NoReturn:
     command = typer.main.get_command(app)
     try:
         status = command.main(standalone_mode=False)
-    except click.ClickException as error:
+    except _USAGE_ERROR as error:
         error.show()
         status = EXIT_BAD_INPUT
     except BadInput as error:
@@ -291,7 +293,7 @@ def main() -> NoReturn:
     except SuiteError as error:
         err.print(f"[bold red]failed:[/] {escape(str(error))}")
         status = EXIT_FAILED
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         err.print("interrupted: healed, torn down")
         status = EXIT_INTERRUPTED
     except ModuleNotFoundError as error:

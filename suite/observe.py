@@ -7,11 +7,14 @@ looks                           |<- tau ->|   |   |   |                      |  
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from stages.blast_radius import Effect, Prediction
 from stages.check import Baseline, FaultJudgement, judge_fault, recovery
 from stages.deployment import Deployment
 from stages.history import FaultEvent, FaultStep
+from stages.model import Stage
 from suite.gathered import Gathered
 from suite.plan import Plan, StagePlan
 from suite.ports import Clock, FaultPlan, Faults, Load
@@ -24,6 +27,14 @@ INJECT_S = 20.0
 
 UNDO_S = 30.0
 """An undo that takes longer is trouble of its own; the recovery is waited for all the same."""
+
+STOCK = 200
+"""Confirmed orders that must be there before a fault, so that cancellations do not run out while none can be placed:
+about as many as are cancelled in one fault held up to its cap."""
+
+SPARED = 2
+"""While a fault is on, operations that it is to break get this much less of the load than those that it must not
+touch: the former show in a few requests, the latter need many, and each failing request costs the shop retries."""
 
 SECOND_NS = 1_000_000_000
 
@@ -47,6 +58,25 @@ class Observation:
     """When it was ordered."""
     over_ns: int
     """When the shop was well again, or was given up: what happened in between is the fault's doing."""
+
+
+def healthy_mix(stage: Stage) -> dict[str, int]:
+    """The mix of operations while nothing is broken."""
+    return {o.name: o.weight for o in stage.operations}
+
+
+def fault_mix(stage: Stage, predictions: Mapping[str, Prediction]) -> dict[str, int]:
+    """The mix while a fault is on: where the evidence is needed.
+
+    >>> from stages.catalogue import SYNC
+    >>> from stages.blast_radius import Impact, predict
+    >>> fault_mix(SYNC, predict(SYNC, Impact(down=frozenset({"analytics"}))))
+    {'browse': 4, 'register': 2, 'place-order': 2, 'track-order': 4, 'cancel-order': 4, 'insights': 2}
+    """
+    needed = {name: p.effect <= Effect.DEGRADED for name, p in predictions.items()}
+    if len(set(needed.values())) == 1:
+        return healthy_mix(stage)
+    return {name: 2 * SPARED if wanted else 2 for name, wanted in needed.items()}
 
 
 class Observer:
@@ -80,8 +110,10 @@ class Observer:
         return first
 
     def _once(self, fault: FaultPlan, baseline: Baseline, repeat_of: FaultJudgement | None) -> Observation:
+        self._load.restock(STOCK)
         intent_ns = self._clock.now_ns()
         self._load.phase(f"fault:{fault.name}")
+        self._load.mix(fault_mix(self._stage, self._stage_plan.predictions[fault.name]))
         self._faults.begin(fault.name, self._deployment, hold_s=self._timings.cap_s)
         seen = self._wait_until_seen(fault.name, intent_ns)
         judgement = self._watch(fault, baseline, seen, intent_ns, repeat_of)
@@ -89,6 +121,7 @@ class Observer:
         trouble = self._wait_until_undone()
         undoing = self._gathered.step(fault.name, FaultStep.UNDOING, since_ns=intent_ns)
         undone = self._gathered.step(fault.name, FaultStep.UNDONE, since_ns=intent_ns)
+        self._load.mix(healthy_mix(self._stage))
         self._load.phase(f"recovery:{fault.name}")
         undone_ns = undone.at_ns if undone else self._clock.now_ns()
         recovered_ns = self._wait_until_recovered(fault.name, undone_ns)

@@ -111,11 +111,20 @@ class Load(Protocol):
     """The load generator, a process of its own. Writes Invocation, Unsent, Usage, Stall records to its files."""
 
     def start(
-        self, deployment: Deployment, *, run_id: str, rate: float, seed: int, mix: Mapping[str, int], stock: int
+        self, deployment: Deployment, *, run_id: str, rate: float, seed: int, mix: Mapping[str, int]
     ) -> list[Path]:
-        """Discover the shop, put about `stock` confirmed orders by, begin the mix; return the history files it writes.
+        """Discover the shop and begin the mix; return the history files it writes.
 
         Keys of operations begin with '<run_id>-'.
+        """
+
+    def mix(self, mix: Mapping[str, int]) -> None:
+        """Another mix from now on, at the same total rate."""
+
+    def restock(self, orders: int) -> None:
+        """Place orders, and nothing else, until so many can be cancelled; at once if there are enough.
+
+        Marks the phase 'restock' if it takes any time. Gives up after a while: what is then missing shows as Unsent.
         """
 
     def phase(self, name: str) -> None:

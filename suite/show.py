@@ -30,7 +30,7 @@ class Page:
 
 def stages(target: Target) -> Page:
     """Every stage, the step it takes, and whether it can run here."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": stage.name,
             "title": stage.title,
@@ -41,12 +41,12 @@ def stages(target: Target) -> Page:
         }
         for stage in STAGES.values()
     ]
-    table = _table("stage", "change", "why", "runs here")
+    printed = table("stage", "change", "why", "runs here")
     for row in rows:
-        table.add_row(
+        printed.add_row(
             row["name"], row["change"], row["reason"], "yes" if row["runs_here"] else "\n".join(row["because"])
         )
-    return Page({"stages": rows}, (table,))
+    return Page({"stages": rows}, (printed,))
 
 
 def faults(catalogue: Catalogue) -> Page:
@@ -57,19 +57,19 @@ def faults(catalogue: Catalogue) -> Page:
     }
     text: list[RenderableType] = []
     for name, plans in catalogue.items():
-        table = _table("fault", "what it does", "quick", title=name)
+        printed = table("fault", "what it does", "quick", title=name)
         for f in plans:
-            table.add_row(f.name, f.summary, "yes" if f.quick else "")
-        text.append(table)
+            printed.add_row(f.name, f.summary, "yes" if f.quick else "")
+        text.append(printed)
     return Page({"faults": content}, tuple(text))
 
 
 def variants() -> Page:
     """Every deliberately broken shop, and what catches it."""
-    table = _table("variant", "what is broken", "exposed by", "turns invalid")
+    printed = table("variant", "what is broken", "exposed by", "turns invalid")
     for v in VARIANTS.values():
-        table.add_row(v.name, v.summary, v.exposed_by, v.breaks)
-    return Page({"variants": [asdict(v) for v in VARIANTS.values()]}, (table,))
+        printed.add_row(v.name, v.summary, v.exposed_by, v.breaks)
+    return Page({"variants": [asdict(v) for v in VARIANTS.values()]}, (printed,))
 
 
 def stage(chosen: Stage, plans: Sequence[FaultPlan]) -> Page:
@@ -82,19 +82,19 @@ def stage(chosen: Stage, plans: Sequence[FaultPlan]) -> Page:
             for fault, row in predictions.items()
         },
     }
-    systems = _table("system", "owner", "cluster", "services", title=f"{chosen.name}: {chosen.title}")
+    systems = table("system", "owner", "cluster", "services", title=f"{chosen.name}: {chosen.title}")
     for system in chosen.systems:
         names = ", ".join(s.name for s in chosen.services if s.system == system.name)
         systems.add_row(system.name, system.owner or "-", system.cluster, names)
-    operations = _table("operation", "what a user does", "latency", "good", "later")
+    operations = table("operation", "what a user does", "latency", "good", "later")
     for o in chosen.operations:
         later = ", ".join(f"{c.name} within {c.within_ms} ms" for c in o.completions)
         operations.add_row(o.name, o.summary, f"{o.latency_slo_ms} ms", f"{o.slo_share:.0%}", later)
-    channels = _table("channel", "kind", "over", "operations", "timeout", "tries", "falls back to")
+    channels = table("channel", "kind", "over", "operations", "timeout", "tries", "falls back to")
     for c in chosen.channels:
         waits = f"{c.timeout_ms} ms" if c.kind is Kind.CALL else "-"
         channels.add_row(c.name, c.kind, c.transport, ", ".join(c.operations), waits, str(c.attempts), c.fallback or "")
-    gaps = _table("promise it cannot keep", "when", "because")
+    gaps = table("promise it cannot keep", "when", "because")
     for g in chosen.gaps:
         gaps.add_row(f"{g.effect} of {g.operation}", f"{g.crash_of} dies in mid-request", g.reason)
     text: list[RenderableType] = [chosen.change + ", because: " + chosen.reason, systems, operations, channels]
@@ -105,10 +105,10 @@ def stage(chosen: Stage, plans: Sequence[FaultPlan]) -> Page:
 
 def matrix(chosen: Stage, predictions: Mapping[str, Mapping[str, Prediction]]) -> Table:
     """The predicted class of every fault and operation."""
-    table = _table("predicted", *(o.name for o in chosen.operations))
+    printed = table("predicted", *(o.name for o in chosen.operations))
     for fault, row in predictions.items():
-        table.add_row(fault, *(str(row[o.name].effect) for o in chosen.operations))
-    return table
+        printed.add_row(fault, *(str(row[o.name].effect) for o in chosen.operations))
+    return printed
 
 
 def difference(before: Stage, after: Stage, catalogue: Catalogue) -> Page:
@@ -122,7 +122,7 @@ def difference(before: Stage, after: Stage, catalogue: Catalogue) -> Page:
 def status(target: Target, names: Iterable[str]) -> Page:
     """What each deployment runs and what it costs."""
     rows: list[dict[str, Any]] = []
-    table = _table("deployment", "stage", "edge", "processes", "memory", "not as wanted", "faults on")
+    printed = table("deployment", "stage", "edge", "processes", "memory", "not as wanted", "faults on")
     for name in names:
         deployment = target.get(name)
         footprint = target.footprint(deployment)
@@ -139,7 +139,7 @@ def status(target: Target, names: Iterable[str]) -> Page:
                 "faults": active,
             }
         )
-        table.add_row(
+        printed.add_row(
             name,
             deployment.stage + (f" ({deployment.variant})" if deployment.variant else ""),
             deployment.edge,
@@ -148,13 +148,12 @@ def status(target: Target, names: Iterable[str]) -> Page:
             "\n".join(drift) or "-",
             "\n".join(active) or "-",
         )
-    return Page({"deployments": rows}, (table if rows else "nothing is running",))
+    return Page({"deployments": rows}, (printed if rows else "nothing is running",))
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(
-        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
+def table(*columns: str, title: str | None = None) -> Table:
+    """An empty table in the style of all of ours."""
+    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+        made.add_column(column, overflow="fold")
+    return made

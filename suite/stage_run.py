@@ -14,7 +14,7 @@ from stages.check import Baseline, Span
 from stages.deployment import Deployment
 from stages.history import Audit, Phase
 from suite.gathered import Gathered
-from suite.observe import Observation, Observer
+from suite.observe import STOCK, Observation, Observer, healthy_mix
 from suite.plan import Plan, StagePlan
 from suite.ports import Clock, Faults, Footprint, Load, SuiteError, Target
 from suite.store import Store
@@ -23,11 +23,6 @@ SECOND_NS = 1_000_000_000
 
 UNFINISHED = ("pending", "compensating")
 """States that an order or user only passes through."""
-
-STOCK_PER_FAULT = 40
-"""Confirmed orders put by for each fault, so that cancellations do not run out while orders cannot be placed."""
-
-STOCK_MAX = 300
 
 
 @dataclass(slots=True)
@@ -147,9 +142,9 @@ def _warm_up(
         run_id=result.run_id,
         rate=plan.rate,
         seed=plan.seed,
-        mix={o.name: o.weight for o in stage_plan.stage.operations},
-        stock=min(STOCK_MAX, STOCK_PER_FAULT * len(stage_plan.faults)),
+        mix=healthy_mix(stage_plan.stage),
     )
+    load.restock(STOCK)
     result.gathered.follow([*files, faults.history()])
     tools.clock.sleep(plan.timings.warm_up_s)
 

@@ -186,12 +186,18 @@ class WorldLoad:
         self._second_ns = 0
 
     def start(
-        self, deployment: Deployment, *, run_id: str, rate: float, seed: int, mix: Mapping[str, int], stock: int
+        self, deployment: Deployment, *, run_id: str, rate: float, seed: int, mix: Mapping[str, int]
     ) -> list[Path]:
         self._rate, self._mix = rate, mix
         self._due_ns = self._second_ns = self._world.clock.now_ns()
         self._world.clock.listeners.append(self._arrivals)
         return [self._path]
+
+    def mix(self, mix: Mapping[str, int]) -> None:
+        self._mix, self._deck = mix, []
+
+    def restock(self, orders: int) -> None:
+        pass
 
     def phase(self, name: str) -> None:
         self._write(Phase(name=name, at_ns=self._world.clock.now_ns()))

@@ -19,7 +19,7 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 OPERATIONS = ("browse", "register", "place-order", "track-order", "cancel-order", "insights")
@@ -129,6 +129,11 @@ class Shopper:
             "insights": lambda: self._follow("insights", "insights"),
         }
 
+    @property
+    def cancellable(self) -> int:
+        """Confirmed orders that nobody has tried to cancel yet."""
+        return len(self._pools.fresh)
+
     def start(self) -> list[Request]:
         """What must be answered next before `next` works; [] once ready. Ask again after each `take`."""
         if self._home is None:
@@ -148,8 +153,8 @@ class Shopper:
         """Learn from what came back, and say what it means. To be called exactly once per request."""
         result = _result(request, answer)
         if request.operation == "cancel-order":
-            self._cancelled(request, result)
-        elif result.outcome == "ok" and isinstance(answer, Answer):
+            return self._cancelled(request, result)
+        if result.outcome == "ok" and isinstance(answer, Answer):
             result = self._learn(request, answer, result)
         return result
 
@@ -178,10 +183,11 @@ class Shopper:
         if cancel is not None:
             self._pools.fresh.append(order)
 
-    def _cancelled(self, request: Request, result: Result) -> None:
+    def _cancelled(self, request: Request, result: Result) -> Result:
         order = self._cancelling.pop(request.key)
         if result.outcome != "ok" and result.status not in {404, 409, 410}:
             self._pools.tried.append(order)
+        return replace(result, subject=order.id)
 
     def _register(self) -> Request | NotReady:
         assert self._home is not None  # next() asks only when ready
