@@ -6,15 +6,14 @@ Whoever acts on the shop says so in the history, or its checkers would find effe
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import httpx
 
 from chaos.steady import Send, Try
-from stages.deployment import Deployment
 from stages.history import Invocation, Outcome, dump
 from workloads.client import Answer, Request, Shopper, Trouble
 
@@ -22,10 +21,14 @@ TIMEOUT_S = 3.0
 """Above every SLO and every chain of timeouts of the shop."""
 
 
-def shopper(deployment: Deployment) -> Shopper:
-    """A user whose keys meet nobody else's."""
-    run_id = f"{deployment.run_id}-steady-{time.monotonic_ns()}"
-    return Shopper(random.Random(run_id), run_id)
+@lru_cache(maxsize=1)
+def shopper(run_id: str, token: str) -> Shopper:
+    """The user of one experiment, whose keys meet nobody else's.
+
+    Remembered from probe to probe: orders placed before a fault can be tracked and cancelled while it is on.
+    """
+    name = f"{run_id}-steady-{token}"
+    return Shopper(random.Random(name), name)
 
 
 @contextmanager

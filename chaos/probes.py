@@ -136,7 +136,9 @@ def _look(
 
     skip = frozenset(name for name, prediction in allowed.items() if prediction.effect is Effect.FAILING)
     with edge.sending(target.record.edge) as send:
-        return steady.look(stage_of(target.record), edge.shopper(target.record), send, skip=skip, tried=tried)
+        return steady.look(
+            stage_of(target.record), edge.shopper(target.record.run_id, target.token), send, skip=skip, tried=tried
+        )
 
 
 def _is_on(target: Target, lease: Lease) -> bool:

@@ -126,6 +126,8 @@ class FakeCloud:
         for task in open_connections:
             task.cancel()
         await asyncio.gather(*open_connections, return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0)  # closing a transport takes a turn of the loop
 
     def _lay_out(self) -> None:
         (self.directory / "databases").mkdir(parents=True, mode=0o700)
@@ -146,18 +148,24 @@ class FakeCloud:
                     await self._undo(lease, "expired")
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
-                method, path, _ = head[0].split()
-                headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:] if line)}
-                body = await reader.readexactly(int(headers.get("content-length", 0)))
-                self.asked.append((method, path))
-                status, said = await self._answer(method, path, json.loads(body or b"{}"))
-                payload = json.dumps(said).encode()
-                writer.write(b"HTTP/1.1 %d -\r\nContent-Length: %d\r\n\r\n" % (status, len(payload)) + payload)
-                await writer.drain()
-        writer.close()
+                await self._exchange(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return  # the client went away
+        finally:
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        method, path, _ = head[0].split()
+        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        self.asked.append((method, path))
+        status, said = await self._answer(method, path, json.loads(body or b"{}"))
+        payload = json.dumps(said).encode()
+        writer.write(b"HTTP/1.1 %d -\r\nContent-Length: %d\r\n\r\n" % (status, len(payload)) + payload)
+        await writer.drain()
 
     async def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         match [method, *path.strip("/").split("/")]:

@@ -7,7 +7,6 @@ A toy answers any GET. `mode` says how: 'well', 'gone' (nobody listens), 'silent
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 
@@ -59,20 +58,23 @@ class Toy:
         self._held.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        try:
             await reader.readuntil(b"\r\n\r\n")
             if self.mode == "silent":
                 self._held.add(writer)
-                return
-            if self.mode == "reset":
+            elif self.mode == "reset":
                 _reset(writer)
-                return
-            await asyncio.sleep(self.delay_s)
-            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(PAGE))
-            await self._write(writer)
-        writer.close()
+            else:
+                await asyncio.sleep(self.delay_s)
+                await self._write(writer)
+        except (OSError, asyncio.IncompleteReadError):
+            return  # the caller went away, which is the caller's business
+        finally:
+            if writer not in self._held:
+                writer.close()
 
     async def _write(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(PAGE))
         if self.mode != "trickle":
             writer.write(PAGE)
             await writer.drain()

@@ -5,6 +5,9 @@ Every case starts from a deployment in which no fault is on, and leaves it so.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +33,7 @@ from chaos.faults import (
     Reset,
 )
 from chaos.lease import CloudError, State
+from chaos.testing import serving
 
 EVERY: tuple[Fault, ...] = (
     Kill(service="payments"),
@@ -50,26 +54,39 @@ IDS = [f"{fault.kind}:{fault.target.split()[1]}" for fault in EVERY]
 KILL = EVERY[0]
 
 
+UP = """
+import sys
+from pathlib import Path
+from infra.local.target import LocalTarget
+from stages.catalogue import SYNC
+print(LocalTarget(Path(sys.argv[1])).up(SYNC, name="shop", run_id="run-1", owner_pid=int(sys.argv[2])).control)
+"""
+DOWN = """
+import sys
+from pathlib import Path
+from infra.local.target import LocalTarget
+LocalTarget(Path(sys.argv[1])).down("shop")
+"""
+
+
 @pytest.fixture(scope="module", params=["fake", "real"])
 def deployed(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     """Control address and name of a deployment of stage sync."""
-    if request.param == "fake":
-        from chaos.testing import serving
+    with private_home() as home:
+        if request.param == "fake":
+            with serving(home) as fake:
+                yield str(fake.control), fake.name
+            return
+        try:
+            yield python(UP, home, os.getpid()).strip(), "shop"
+        finally:
+            python(DOWN, home)
 
-        with private_home() as home, serving(home) as fake:
-            yield str(fake.control), fake.name
-    else:
-        from infra.local.target import LocalTarget
 
-        from stages.catalogue import SYNC
-
-        with private_home() as home:
-            target = LocalTarget(home)
-            deployment = target.up(SYNC, name="shop", run_id="run-1", variant=None, owner_pid=None)
-            try:
-                yield deployment.control, deployment.name
-            finally:
-                target.down("shop")
+def python(code: str, *arguments: object) -> str:
+    """Run it in a process of its own, as the one that deploys always is; return what it printed."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 @pytest.fixture
