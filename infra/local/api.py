@@ -21,8 +21,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from infra.local import requests
@@ -65,6 +66,13 @@ def _answering(handler: Handler) -> Callable[[Request], Awaitable[JSONResponse]]
     return answer
 
 
+async def _unrouted(request: Request, error: Exception) -> Response:
+    """An address or a verb that the table does not have."""
+    assert isinstance(error, HTTPException)
+    said = f"{request.method} {request.url.path}: {error.detail}"
+    return JSONResponse({"error": said, "problems": []}, error.status_code)
+
+
 class Api:
     """The handlers; `application` is what a server serves."""
 
@@ -94,7 +102,8 @@ class Api:
             ("DELETE", one + "/{kind}/{name}", self._delete),
         ]
         return Starlette(
-            routes=[Route(path, _answering(self._touched(handler)), methods=[verb]) for verb, path, handler in table]
+            routes=[Route(path, _answering(self._touched(handler)), methods=[verb]) for verb, path, handler in table],
+            exception_handlers={HTTPException: _unrouted},
         )
 
     def _touched(self, handler: Handler) -> Handler:

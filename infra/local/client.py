@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ import httpx
 
 from infra.local.errors import CloudError, CloudUnreachable
 from infra.local.home import PROTOCOL, Home, tail
-from infra.local.processes import identify, state_of
+from infra.local.processes import describe_status, identify, spawn, state_of
 
 START_S = 20.0
 """Longest start of the daemon, and longest wait for one that is leaving."""
@@ -37,6 +36,7 @@ class LocalCloud:
 
     def __init__(self, home: Home) -> None:
         self.home = home
+        self._daemons: list[int] = []
         # verify=False: nothing is encrypted on a unix socket, and loading certificates costs 20 ms
         transport = httpx.HTTPTransport(uds=str(home.socket), verify=False, limits=httpx.Limits(max_connections=64))
         self._http = httpx.Client(
@@ -46,7 +46,10 @@ class LocalCloud:
         )
 
     def close(self) -> None:
+        """Close the connections; what is deployed stays."""
         self._http.close()
+        for pid in list(self._daemons):
+            self._collect(pid)
 
     def __enter__(self) -> LocalCloud:
         return self
@@ -80,11 +83,13 @@ class LocalCloud:
         whether the request took effect, and it may be repeated.
         """
         for _ in range(RESENDS):
+            self._wake()
+            if not self._listened_to:
+                self.ensure()
             try:
                 response = self._http.request(method, path, json=body)
             except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                self.ensure()
-                continue
+                continue  # it was killed, or is just leaving
             except httpx.TimeoutException as error:
                 raise CloudUnreachable(f"the local cloud did not answer {method} {path}: {self._excuse()}") from error
             return self._read(response)
@@ -96,23 +101,34 @@ class LocalCloud:
         """Have a daemon that answers. Raise CloudUnreachable, or Invalid if the home cannot be used."""
         self.home.create()
         deadline = time.monotonic() + START_S
-        process: subprocess.Popen[bytes] | None = None
-        while True:
-            if self._healthy():
-                return
-            if process is None or process.poll() is not None:
-                if process is not None and process.returncode:
-                    raise CloudUnreachable(self._why_not(f"it exited with {process.returncode}"))
-                process = self._start()
+        started: int | None = None
+        while not self._healthy():
+            status = self._collect(started) if started else 0
+            if status:
+                raise CloudUnreachable(self._why_not(f"it {describe_status(status)}"))
+            if started is None or status is not None:
+                started = self._start()
             if time.monotonic() > deadline:
                 raise CloudUnreachable(self._why_not(f"it does not answer after {START_S:g} s; {self._excuse()}"))
             time.sleep(0.02)
 
+    @property
+    def _listened_to(self) -> bool:
+        """Whether a daemon listens. Asked before httpx connects, which would leave a failed socket open."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(5.0)
+            try:
+                probe.connect(str(self.home.socket))
+            except OSError:
+                return False
+        return True
+
     def _healthy(self) -> bool:
+        if not self._listened_to:
+            return False
         try:
             health = self._http.get("/health", timeout=5.0).json()
         except (httpx.TransportError, ValueError):
-            self._wake()
             return False
         if health.get("protocol") != PROTOCOL:
             raise CloudUnreachable(
@@ -122,20 +138,23 @@ class LocalCloud:
             )
         return True
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> int:
         if self.home.log.exists() and self.home.log.stat().st_size > LOG_LIMIT:
             self.home.log.unlink()
-        descriptor = os.open(self.home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        pid = spawn(["-m", "infra.local.daemon", str(self.home.path)], {}, self.home.log).pid
+        self._daemons.append(pid)
+        return pid
+
+    def _collect(self, pid: int) -> int | None:
+        """Exit status of a daemon that we started, None while it lives."""
         try:
-            return subprocess.Popen(
-                [sys.executable, "-P", "-m", "infra.local.daemon", str(self.home.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=descriptor,
-                stderr=descriptor,
-                start_new_session=True,
-            )
-        finally:
-            os.close(descriptor)
+            done, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return 0
+        if not done:
+            return None
+        self._daemons.remove(pid)
+        return os.waitstatus_to_exitcode(status)
 
     def _read(self, response: httpx.Response) -> Any:
         try:
@@ -159,8 +178,7 @@ class LocalCloud:
         process = identify(pid) if pid else None
         if process is None or state_of(process) != "T":
             return
-        command = f"/proc/{process.pid}/cmdline"
-        with open(command, "rb") as file:
+        with open(f"/proc/{process.pid}/cmdline", "rb") as file:
             words = file.read().split(b"\0")
         if b"infra.local.daemon" in words and os.fsencode(self.home.path) in words:
             os.kill(process.pid, signal.SIGCONT)

@@ -79,8 +79,9 @@ class Cloud:
                 owner=self._owner(request),
                 boot=boot_id(),
             )
-            deployed = self._deployments[name] = self._deployed(state)
+            deployed = self._deployed(state)
             deployed.open()
+            self._deployments[name] = deployed
             return deployed
 
     async def delete(self, name: str) -> None:
@@ -116,6 +117,7 @@ class Cloud:
         swept = await sweep(self.home, name)
         if swept:
             log.warning("%s has no state; ended its processes %s", name, swept)
+        self.home.remove_controls(name)
         shutil.rmtree(self.home.deployment(name), ignore_errors=True)
 
     def _deployed(self, state: DeploymentState) -> Deployed:

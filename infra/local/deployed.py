@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import signal
 from collections.abc import Callable, Coroutine
@@ -102,7 +103,7 @@ class Deployed:
             )
         resources += [self.services.get(name) for name in self.state.services]
         return {
-            "deployment": record(self.state, self.context.home).to_json(),
+            "deployment": json.loads(record(self.state, self.context.home).to_json()),
             "resources": resources,
             "faults": await self.faults(),
         }
@@ -115,16 +116,23 @@ class Deployed:
     async def heal(self) -> tuple[list[str], list[str]]:
         """Undo every fault, also a stop that no lease knows of."""
         healed, left = await self.leases.heal()
-        for name in self.state.services:
-            if self.services.state(name) == "paused":
-                process = self.services.instance(name).process
-                if process and send(process, signal.SIGCONT, self.context.tags):
-                    healed.append(f"pause of {name}")
+        healed += [f"stop of {name}" for name in self._continue_stopped()]
         return [f"{self.state.name}/{n}" for n in healed], [f"{self.state.name}/{n}" for n in left]
+
+    def _continue_stopped(self) -> list[str]:
+        """SIGCONT every process of ours that is stopped, but not by a fault that is on; returns their names."""
+        held = {lease.fault.target for lease in self.state.leases.values() if lease.holds}
+        processes = {f"service {n}": s.instance.process for n, s in self.state.services.items() if s.instance}
+        processes = {name: process for name, process in processes.items() if name.split(" ")[1] not in held}
+        processes |= {f"cluster {n}": c.host for n, c in self.state.clusters.items()}
+        processes["wires"] = self.state.wire_host
+        stopped = {name: process for name, process in processes.items() if process and state_of(process) == "T"}
+        return [name for name, process in stopped.items() if send(process, signal.SIGCONT, self.context.tags)]
 
     async def adopt(self) -> None:
         """Take over what a killed daemon left running: prove it, watch it, end what was half done."""
         await self._end_strays()
+        self._continue_stopped()
         self.watch_owner()
         if alive(self.state.wire_host):
             self.edges.watch()
@@ -143,9 +151,6 @@ class Deployed:
             return
         if alive(service.instance.process):
             self.services.watch(name)
-            held = any(lease.holds and lease.fault.target == name for lease in self.state.leases.values())
-            if state_of(service.instance.process) == "T" and service.instance.process and not held:
-                send(service.instance.process, signal.SIGCONT, self.context.tags)
         elif service.ended is None:
             service.ended = "ended while the local cloud was down"
         await self.edges.point(name)
@@ -195,8 +200,7 @@ class Deployed:
 
     def _remove_files(self) -> None:
         home, name = self.context.home, self.state.name
-        for host in ("wires", *(f"cluster/{cluster}" for cluster in self.state.clusters)):
-            home.control(name, host).unlink(missing_ok=True)
+        home.remove_controls(name)
         # the state goes last: a crash in between leaves a deployment that is still known, and being deleted
         for entry in self.context.directory.iterdir():
             if entry.name != "state.json":

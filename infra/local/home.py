@@ -1,7 +1,7 @@
 """Where does the local cloud keep its things, and is that place ours alone?
 
 <home>/cloud.sock  cloud.lock  cloud.log
-<home>/run/<8 hex>.sock                      control sockets of cluster hosts and wire hosts
+<home>/run/<hashes>.sock                     control sockets of cluster hosts and wire hosts
 <home>/deployments/<name>/state.json         what the daemon knows, replaced atomically
                           deployment.json    the record for everybody else
                           logs/ traces/ databases/ leases/
@@ -26,7 +26,7 @@ PROTOCOL = 1
 SOCKET_PATH_BYTES = 107
 """Longest path of a unix socket, bytes: sun_path holds 108 with its terminating zero (unix(7))."""
 
-_LONGEST = len("/run/01234567.sock.0123")
+_LONGEST = len("/run/012345-012345.sock.0123")
 
 
 def default_home(env: Mapping[str, str]) -> Path:
@@ -67,9 +67,16 @@ class Home:
         return self.deployments / name
 
     def control(self, deployment: str, host: str) -> Path:
-        """Control socket of one host process; the name is a hash because socket paths must be short."""
-        digest = hashlib.sha256(f"{deployment}/{host}".encode()).hexdigest()[:8]
-        return self.path / "run" / f"{digest}.sock"
+        """Control socket of one host process; the name is made of hashes because socket paths must be short."""
+        return self.path / "run" / f"{_digest(deployment)}-{_digest(host)}.sock"
+
+    def controls(self, deployment: str) -> list[Path]:
+        """Control sockets that exist of a deployment, whatever its hosts are."""
+        return sorted((self.path / "run").glob(f"{_digest(deployment)}-*"))
+
+    def remove_controls(self, deployment: str) -> None:
+        for path in self.controls(deployment):
+            path.unlink(missing_ok=True)
 
     def problems(self) -> list[str]:
         """Why this home cannot be used; empty when it can. Nothing is created or changed."""
@@ -94,6 +101,10 @@ class Home:
                 part.chmod(0o700)
         except OSError as error:
             raise Invalid(f"STAGES_HOME {self.path} cannot be created: {error.strerror}; choose another") from error
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:6]
 
 
 def _ownership(path: Path) -> list[str]:

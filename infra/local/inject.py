@@ -52,9 +52,10 @@ class Injector(Protocol):
 class DeathInjector:
     """Kills a service, or everything of a cluster; held by the daemon, undone by starting it again."""
 
-    def __init__(self, context: Context, clusters: Clusters, services: Services) -> None:
+    def __init__(self, context: Context, clusters: Clusters, edges: Edges, services: Services) -> None:
         self._context = context
         self._clusters = clusters
+        self._edges = edges
         self._services = services
 
     def check(self, lease: Lease) -> None:
@@ -67,6 +68,7 @@ class DeathInjector:
         target = lease.fault.target
         if lease.fault.kind == "cluster-outage":
             lease.evidence = {"pids": await self._clusters.strike(target)}
+            await asyncio.gather(*(self._edges.point(name) for name in self._clusters.services_in(target)))
             return
         process = self._services.instance(target).process
         assert process is not None
@@ -74,6 +76,7 @@ class DeathInjector:
         self._context.save()
         if send(process, signal.SIGKILL, self._context.tags) and not await gone(process, 5):
             raise Unavailable(f"{target} (process {process.pid}) did not end within 5 s of SIGKILL")
+        await self._edges.point(target)
 
     async def renew(self, name: str, lease: Lease) -> None:
         """The daemon's own timer is all there is."""

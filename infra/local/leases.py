@@ -39,7 +39,7 @@ class Leases:
         self._leases = context.state.leases
         self._clusters = clusters
         self._injectors: dict[str, Injector] = {
-            "daemon": DeathInjector(context, clusters, services),
+            "daemon": DeathInjector(context, clusters, edges, services),
             "wire host": WireInjector(context, edges),
             "holder": HolderInjector(context, services),
         }

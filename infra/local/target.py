@@ -75,7 +75,7 @@ class LocalTarget:
 
     def get(self, name: str) -> Deployment:
         """The record as of now; raise NotFound."""
-        return Deployment.from_json(self.cloud.get(f"/deployments/{name}")["deployment"])
+        return Deployment.from_json(json.dumps(self.cloud.get(f"/deployments/{name}")["deployment"]))
 
     def resources(self, name: str) -> Sequence[dict[str, Any]]:
         """Every resource with its kind, name and state; raise NotFound."""
@@ -116,8 +116,7 @@ class LocalTarget:
         directory = self.home.deployment(name)
         if directory.exists():
             found += [f"file {path}" for path in (directory, *sorted(directory.rglob("*")))]
-        sockets = [self.home.control(name, "wires")]
-        found += [f"socket {path}" for path in sockets if path.exists()]
+        found += [f"socket {path}" for path in self.home.controls(name)]
         found += [f"fault {fault['lease']}" for fault in self.faults() if fault["deployment"] == name]
         return found
 
