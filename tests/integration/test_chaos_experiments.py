@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from chaos import experiment
 from chaos.catalogue import faults_of
+from chaos.client import LocalCloud
 from chaos.driver import ChaosDriver
 from chaos.journal import Done, outcome
 from stages.catalogue import SYNC
@@ -22,6 +25,9 @@ from stages.history import FaultStep, Invocation, read
 pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
+
+LEASE_END_S = 10.0
+"""No fault may outlive its runner by more."""
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +117,31 @@ def test_the_blast_radius_is_no_larger_than_predicted_and_every_operation_recove
     answer = driver.wait(90)
     assert (answer.outcome, answer.bit, answer.undone, answer.problems) == ("injected", True, True, ())
     assert answer.recovered_s is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+def test_a_chaos_run_that_is_ended_leaves_no_fault_on(home, tmp_path, number) -> None:
+    history = tmp_path / "h.jsonl"
+    command = [BIN / "chaos", "--no-version-check", "--no-log-file", "run", "--journal-path", tmp_path / "journal.json"]
+    process = subprocess.Popen(
+        [*map(str, command), str(experiment.DIRECTORY / "orders-email-reset.json")],
+        env={**os.environ, "STAGES_HOME": str(home), "STAGES_HISTORY": str(history), "STAGES_HOLD_S": "60"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        eventually(lambda: history.exists() and '"step":"seen"' in history.read_text(), 30, "the fault is seen to bite")
+        process.send_signal(number)
+        with LocalCloud(str(home / "cloud.sock")) as cloud:
+            eventually(lambda: cloud.live("sync").faults == (), LEASE_END_S, f"no fault is on after {number.name}")
+        assert process.wait(30) == {signal.SIGINT: 1, signal.SIGTERM: 1, signal.SIGKILL: -signal.SIGKILL}[number]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def eventually(check: Callable[[], object], within_s: float, why: str) -> None:
+    deadline = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {why}"
+        time.sleep(0.05)
