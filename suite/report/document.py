@@ -7,6 +7,7 @@ another type becomes None, an empty tuple, or the verdict 'unknown'; nothing is 
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -54,6 +55,8 @@ class Cell:
         if self.verdict == "unknown" or self.measured not in EFFECTS or self.predicted not in EFFECTS:
             return "unknown"
         difference = EFFECTS.index(self.measured) - EFFECTS.index(self.predicted)
+        if difference < 0 and self.evidence.get("better") is False:
+            return "as-predicted"  # its completion was not watched, so nothing is better for sure
         return "leak" if difference > 0 else "better" if difference < 0 else "as-predicted"
 
     @property
@@ -80,6 +83,7 @@ class Fault:
     """What became of one fault of a stage."""
 
     name: str
+    summary: str
     group: str
     injected: bool
     seen_by: str
@@ -109,6 +113,7 @@ class Healthy:
     p99_ms: float | None
     slo_ms: float | None
     verdict: str
+    because: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +136,10 @@ class StageRun:
     up_s: float | None
     memory_mb: float | None
     processes: int | None
+    cpu_cores: float | None
+    """Kept busy by the stage under the load of the baseline."""
+    drained_s: float | None
+    """How long accepted work took to end once the load had stopped."""
     radius: Radius
     healthy: tuple[Healthy, ...]
     cells: tuple[Cell, ...]
@@ -202,6 +211,8 @@ def _stage(name: str, raw: Json) -> StageRun:
         up_s=_number(raw.get("up_s")),
         memory_mb=_number(raw.get("memory_mb")),
         processes=_integer(raw.get("processes")),
+        cpu_cores=_number(raw.get("cpu_cores")),
+        drained_s=_number(raw.get("drained_s")),
         radius=Radius(
             predicted=_share(radius.get("predicted")),
             measured=_share(radius.get("measured")),
@@ -226,13 +237,13 @@ def _healthy(name: str, raw: Json) -> Healthy:
         p99_ms=_number(raw.get("p99_ms")),
         slo_ms=_number(raw.get("slo_ms")),
         verdict=_verdict(raw),
+        because=_text(raw, "because"),
     )
 
 
 def _cell(stage: str, raw: Json) -> Cell:
     evidence = _mapping(raw.get("evidence"))
     n, bad = _integer(raw.get("n")) or 0, _integer(raw.get("bad")) or 0
-    low, high = (_share(raw.get(key, evidence.get(key))) for key in ("low", "high"))
     return Cell(
         stage=stage,
         fault=_text(raw, "fault"),
@@ -242,18 +253,19 @@ def _cell(stage: str, raw: Json) -> Cell:
         verdict=_verdict(raw),
         n=n,
         bad=bad,
-        interval=_interval(low, high, bad, n),
+        interval=_interval(raw.get("interval", evidence.get("interval")), bad, n),
         decided_after_s=_number(raw.get("decided_after_s")),
         because=_text(raw, "because"),
         path=_names(raw.get("path", evidence.get("path"))),
         gaps=_names(raw.get("gaps", evidence.get("gaps"))),
-        evidence={k: v for k, v in evidence.items() if k not in {"path", "gaps", "low", "high"}},
+        evidence={k: v for k, v in evidence.items() if k not in {"path", "gaps", "interval"}},
     )
 
 
-def _interval(low: float | None, high: float | None, bad: int, n: int) -> tuple[float, float] | None:
-    if low is not None and high is not None:
-        return low, high
+def _interval(value: object, bad: int, n: int) -> tuple[float, float] | None:
+    given = [_share(bound) for bound in _sequence(value)]
+    if len(given) == 2 and given[0] is not None and given[1] is not None:
+        return given[0], given[1]
     return wilson(bad, n) if 0 <= bad <= n and n > 0 else None
 
 
@@ -273,6 +285,7 @@ def _fault(raw: Json) -> Fault:
     name = _text(raw, "name")
     return Fault(
         name=name,
+        summary=_text(raw, "summary"),
         group=_text(raw, "class") or fault_class(name),
         injected=raw.get("injected") is True,
         seen_by=_text(raw, "seen_by"),
@@ -318,9 +331,8 @@ def _names(value: object) -> tuple[str, ...]:
 
 def _command(value: object) -> str:
     """A command line may come as its words or as one text."""
-    return " ".join(line(word) for word in _sequence(value)) or (
-        "" if value is None or value == [] else line(value, 2000)
-    )
+    words = [line(word, 2000) for word in _sequence(value)]
+    return shlex.join(words) if words else line(value, 2000) if isinstance(value, str) else ""
 
 
 def _verdict(raw: Json) -> str:

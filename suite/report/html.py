@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from stages.model import Stage
 from suite.report import sections, words
 from suite.report.document import EFFECTS, Run, load
+from suite.report.facts import facts
 from suite.report.matrix import CHECKS, POOLED, groups, says, troubles
 from suite.report.palette import DARK, LIGHT, css
 from suite.report.series import Series
@@ -65,6 +66,8 @@ def render(verdict: Mapping[str, Any], series: Mapping[str, Series], stages: Map
         topologies=sections.topologies(run, stages),
         fault_rows=sections.fault_rows(run),
         gaps={gap.name: gap.reason for stage in stages.values() for gap in stage.gaps},
+        any_gap=any(cell.gaps for stage in run.stages for cell in stage.cells),
+        about={f.name: f.summary for stage in run.stages for f in stage.faults if f.summary},
     )
 
 
@@ -87,13 +90,14 @@ def _unbroken(text: str) -> str:
     return text.replace(" ", "\u00a0")
 
 
-_FILTERS: dict[str, Callable[..., str]] = {
+_FILTERS: dict[str, Callable[..., object]] = {
     "duration": lambda seconds: _unbroken(words.duration(seconds)),
     "ms": lambda ms: _unbroken(words.milliseconds(ms)),
     "percent": lambda share: _unbroken(words.percent(share)),
     "figure": words.figure,
     "symbol": lambda effect: words.SYMBOLS.get(effect, "?").replace(".", "·"),
     "says": says,
+    "facts": facts,
     "clean": words.clean,
     "sentence": lambda text: text[:1].upper() + text[1:],
 }

@@ -79,7 +79,7 @@ def _whole(run: Run) -> StageRun:
 
 
 def _cell(cell: Cell) -> _Case:
-    counted = f"{cell.bad} of {cell.n} requests bad"
+    counted = "" if cell.because else f"{cell.bad} of {cell.n} requests bad"
     return _Case(
         group=cell.fault,
         name=cell.operation,
@@ -105,7 +105,7 @@ def _pooled(pooled: Pooled) -> _Case:
 
 def _operations(stage: StageRun) -> Iterator[_Case]:
     for o in stage.healthy:
-        said = f"{o.ok} of {o.n} requests ok without faults, p99 {o.p99_ms} ms, objective {o.slo_ms} ms"
+        said = o.because or f"{o.ok} of {o.n} requests ok without faults, p99 {o.p99_ms} ms, objective {o.slo_ms} ms"
         yield _Case(group="baseline", name=o.name, verdict=o.verdict, message=said, evidence={})
 
 
@@ -113,7 +113,7 @@ def _faults(stage: StageRun) -> Iterator[_Case]:
     """Only those that were not injected: they prove nothing, and no cell may be there to say so."""
     for f in stage.faults:
         if not f.injected:
-            said = f.because or "the fault was not injected, so it shows nothing"
+            said = f.because or "it was not injected, or no probe saw it bite"
             yield _Case(group=f.name, name="injected", verdict="unknown", message=said, evidence={})
 
 

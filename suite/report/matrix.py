@@ -101,6 +101,8 @@ def says(cell: Cell) -> str:
         return f"not decided; predicted {cell.predicted}"
     if cell.mark == "better":
         return f"{cell.measured}, better than predicted ({cell.predicted})"
+    if cell.mark == "as-predicted" and cell.measured != cell.predicted:
+        return f"{cell.measured} while users waited; predicted {cell.predicted}, what came later was not watched"
     if cell.mark == "leak" and cell.measured != cell.predicted:
         return f"{cell.measured}, worse than predicted ({cell.predicted}): a leak"
     if cell.mark == "leak":
@@ -116,16 +118,18 @@ def troubles(run: Run) -> list[Trouble]:
 
 def _troubles(stage: StageRun, at: str) -> Iterator[Trouble]:
     if stage.because and stage.verdict != "valid":
-        yield Trouble(stage.verdict, f"stage {stage.name}", stage.because, (stage.name, "", ""))
+        # why the run of a stage broke off is no proof of anything broken in it
+        yield Trouble("unknown", f"stage {stage.name}", stage.because, (stage.name, "", ""))
     for check in stage.checks:
         if check.verdict != "valid":
             yield Trouble(check.verdict, at + check.name, check.because, (stage.name, CHECKS, check.name))
     for cells in _alike(stage.cells):
         first = cells[0]
-        verdict = "invalid" if first.mark == "leak" else "unknown"
-        said = "; ".join(part for part in (says(first), first.because) if part)
+        leak = first.mark == "leak"
+        said = f"{'leak: ' if leak else ''}{first.because}" if first.because else says(first)
         where = f"{at}{first.fault} × {', '.join(c.operation for c in cells)}"
-        yield Trouble(verdict, where, said, (stage.name, first.fault, first.operation))
+        key = (stage.name, first.fault, first.operation)
+        yield Trouble("invalid" if leak else "unknown", where, said, key)
     for pooled in stage.pooled:
         if pooled.verdict != "valid":
             undecided = "not decided: " if pooled.verdict == "unknown" else ""
@@ -138,11 +142,11 @@ def _troubles(stage: StageRun, at: str) -> Iterator[Trouble]:
             )
     for operation in stage.healthy:
         if operation.verdict != "valid":
-            said = f"without any fault {operation.n - operation.ok} of {operation.n} requests were not ok"
+            said = operation.because or f"only {operation.ok} of {operation.n} requests were ok without any fault"
             yield Trouble(operation.verdict, f"{at}{operation.name}, baseline", said, (stage.name, "", operation.name))
     for fault in stage.faults:
         if not fault.injected:
-            said = fault.because or "it was not injected, so it shows nothing"
+            said = fault.because or "it was not injected, or no probe saw it bite"
             yield Trouble("unknown", at + fault.name, said, (stage.name, fault.name, ""))
 
 
@@ -151,5 +155,5 @@ def _alike(cells: Iterable[Cell]) -> list[list[Cell]]:
     found: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
         if cell.mark in {"leak", "unknown"}:
-            found.setdefault((cell.fault, says(cell), cell.because), []).append(cell)
+            found.setdefault((cell.fault, cell.mark, cell.because or says(cell)), []).append(cell)
     return list(found.values())

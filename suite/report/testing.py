@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from stages.blast_radius import Effect, Impact, Prediction, predict
 from stages.catalogue import STAGES
+from stages.evidence import e_base, e_iso, wilson
 from stages.history import FaultEvent, FaultStep, Invocation, Outcome, Phase, Record, Stall, merged
 from stages.model import Kind, Stage
 from suite.report.series import Series, is_bad, percentile, summarize
@@ -243,6 +244,8 @@ def _document(
         "up_s": round(rng.uniform(3, 7), 2),
         "memory_mb": round(len(stage.services) * rng.uniform(60, 70)),
         "processes": len(stage.services) + len(stage.clusters) + 1,
+        "cpu_cores": round(rng.uniform(0.4, 0.7), 2),
+        "drained_s": round(rng.uniform(0.5, 4), 2),
         "blast_radius": _radius(cells, weights),
         "operations": {o.name: _healthy(o.name, o.latency_slo_ms, calls) for o in stage.operations},
         "matrix": cells,
@@ -254,7 +257,14 @@ def _document(
 
 def _fault(fault: _Held) -> dict[str, Any]:
     recovered = round(fault.recovered_s - fault.end_s, 2)
-    return {"name": fault.name, "injected": True, "seen_by": _probe(fault.name), "recovered_s": recovered}
+    summary = f"{fault.name.rsplit('-', 1)[0]} is {fault.name.rsplit('-', 1)[1]}"
+    return {
+        "name": fault.name,
+        "summary": summary,
+        "injected": True,
+        "seen_by": _probe(fault.name),
+        "recovered_s": recovered,
+    }
 
 
 def _radius(cells: Sequence[Mapping[str, Any]], weights: Mapping[str, int]) -> dict[str, float]:
@@ -300,11 +310,33 @@ def _cell(stage: Stage, fault: _Held, operation: str, counted: Sequence[Invocati
         "decided_after_s": None if measured is None else round(1.3 if measured is Effect.FAILING else 5.5, 1),
         "path": list(prediction.path),
         "gaps": list(prediction.gaps),
-        "evidence": {
-            "e_iso": round(20.0 + 1.4**0.5, 2) if bad == 0 else 0.0,
-            "degraded": sum(c.degraded for c in mine),
-        },
+        "evidence": _evidence(fault, operation, len(mine), bad),
         "because": because,
+    }
+
+
+def _evidence(fault: _Held, operation: str, n: int, bad: int) -> dict[str, Any]:
+    """As `stages.check` leaves it."""
+    figures = {"bad": bad, "e_iso": e_iso(n, bad, 0.05), "e_base": e_base(bad, n, 0, 300), "e_conc": None}
+    others = [o for o, p in fault.predicted.items() if p.effect is Effect.UNAFFECTED and o != operation]
+    return {
+        "bit": True,
+        "seen_by": _probe(fault.name),
+        "exposed_s": round(fault.end_s - fault.start_s - TAU_S, 3),
+        "baseline_n": 300,
+        "baseline_bad": 0,
+        "censored": 0,
+        "not_ready": 0,
+        "interval": list(wilson(bad, n)),
+        "within_margin": False,
+        "margin": 0.05,
+        "strict": figures,
+        "lenient": figures,
+        "pool": others,
+        "control": "baseline and pool",
+        "better": (fault.name, operation) == BETTER,
+        "completions": "",
+        "no_clean_control": False,
     }
 
 

@@ -48,18 +48,32 @@ def _matrix(run: Run) -> Iterator[RenderableType]:
         yield Text()
 
 
-def _legend(run: Run) -> Text:
-    shown = {c.shown for s in run.stages for c in s.cells}
-    legend = Text("  ")
-    for effect in EFFECTS:
-        legend.append(SYMBOLS[effect], STYLES[effect]).append(f" {effect}  ")
-    if "unknown" in shown:
-        legend.append("?", STYLES["unknown"]).append(" not decided  ")
+def _legend(run: Run) -> _Flow:
+    items = [Text(SYMBOLS[effect], STYLES[effect]).append(f" {effect}", "default") for effect in EFFECTS]
+    if any(c.shown == "unknown" for s in run.stages for c in s.cells):
+        items.append(Text("?", STYLES["unknown"]).append(" not decided", "default"))
     if run.cells("leak"):
-        legend.append("!", "bold reverse").append(" worse than predicted  ")
+        items.append(Text("!", "bold reverse").append(" worse than predicted", "default not bold not reverse"))
     if run.cells("better"):
-        legend.append("+").append(" better than predicted")
-    return legend
+        items.append(Text("+ better than predicted"))
+    return _Flow(items)
+
+
+class _Flow:
+    """Items one after the other, never broken within one."""
+
+    def __init__(self, items: Sequence[Text]) -> None:
+        self._items = items
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        line = Text(" ")
+        for item in self._items:
+            if line.cell_len + 1 + item.cell_len > options.max_width and line.plain.strip():
+                yield line
+                line = Text(" ")
+            line.append(" ").append_text(item).append(" ")
+        line.rstrip()
+        yield line
 
 
 class _Matrix:
@@ -79,7 +93,7 @@ class _Matrix:
         for stage in self._stages:
             yield from self._lines([_Block(stage, _pairs(stage.operations))])
 
-    def _lines(self, blocks: Sequence[_Block]) -> Iterator[Text]:
+    def _lines(self, blocks: Sequence[_Block]) -> Iterator[RenderableType]:
         if len(self._stages) > 1:
             yield self._line("", [Text(block.stage.name, "bold") for block in blocks], blocks)
         yield self._line("fault", [block.head() for block in blocks], blocks)
@@ -91,7 +105,7 @@ class _Matrix:
                 yield self._line(f" {row.fault}", [block.cells(row.fault) for block in blocks], blocks, leaks=row.leaks)
         if blocks[0].heads != blocks[0].stage.operations:
             names = dict(pair for block in blocks for pair in zip(block.heads, block.stage.operations, strict=True))
-            yield Text("  " + "  ".join(f"{short} {name}" for short, name in names.items()), "dim")
+            yield _Flow([Text(f"{short} {name}", "dim") for short, name in names.items()])
 
     def _line(self, label: str, parts: Sequence[Text], blocks: Sequence[_Block], *, leaks: bool = False) -> Text:
         text = Text(label.ljust(self._label), "bold" if leaks else "", no_wrap=True, overflow="ellipsis", end="\n")

@@ -63,13 +63,13 @@ def milliseconds(ms: float | None) -> str:
 def percent(share: float | None) -> str:
     """A share of requests.
 
-    >>> percent(0), percent(0.0031), percent(0.5)
-    ('0 %', '0.3 %', '50 %')
+    >>> percent(0), percent(0.0031), percent(0.05), percent(0.5)
+    ('0 %', '0.3 %', '5 %', '50 %')
     """
     if share is None:
         return "–"
     points = share * 100
-    return f"{points:.0f} %" if points == 0 or points >= 10 else f"{points:.1f} %"
+    return f"{points:.0f} %" if points >= 10 else f"{f'{points:.1f}'.removesuffix('.0')} %"
 
 
 def figure(value: float | None, digits: int = 2) -> str:

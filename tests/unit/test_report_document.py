@@ -41,7 +41,7 @@ def test_mark_of_a_cell(predicted: str, measured: str, verdict: str, mark: str) 
 
 
 def test_interval_comes_from_the_document_or_is_computed_for_display() -> None:
-    given = run_of(cell(evidence={"low": 0.0, "high": 0.05})).stages[0].cells[0]
+    given = run_of(cell(evidence={"interval": [0.0, 0.05]})).stages[0].cells[0]
     computed = run_of(cell()).stages[0].cells[0]
     without = run_of(cell(n=0)).stages[0].cells[0]
     assert given.interval == (0.0, 0.05)

@@ -1,0 +1,81 @@
+"""What the pipeline writes is what the report reads: a run of the simulated shop, shown in all three forms."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import fromstring
+
+import pytest
+from rich.console import Console
+
+from stages.blast_radius import Effect
+from stages.catalogue import STAGES
+from stages.history import merged
+from suite.bootstrap import fault_catalogue
+from suite.plan import Wishes, make_plan
+from suite.report import html, junit
+from suite.report.document import load
+from suite.report.series import Series, summarize
+from suite.report.testing import objectives
+from suite.report.text import print_summary
+from suite.stage_run import run_stage
+from suite.store import Store
+from suite.testing import World
+from suite.verdict import run_document
+
+FAULTS = ("payments-killed", "inventory-killed", "email-killed")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Series]:
+    directory: Path = tmp_path_factory.mktemp("report")
+    catalogue = fault_catalogue()
+    plan = make_plan(Wishes(stages=("sync",), faults=FAULTS), catalogue=catalogue, cannot={})
+    world = World(
+        directory,
+        catalogue={f.name: f for f in catalogue["sync"]},
+        reality={("payments-killed", "track-order"): Effect.FAILING, ("email-killed", "register"): Effect.UNAFFECTED},
+        dull=frozenset({"inventory-killed"}),
+    )
+    now = datetime.now(UTC)
+    result = run_stage(plan, plan.stages[0], world.tools(Store.create(directory / "run", now=now, seed=1)))
+    command = ("stages", "verify", "--faults", ",".join(FAULTS))
+    document = run_document(plan, [result], started=now, duration_s=42, command=command, environment={"cores": 2})
+    return document, summarize(merged(result.gathered.records()), objectives(STAGES["sync"]))
+
+
+def test_marks_are_those_of_the_verdict(run: tuple[dict[str, Any], Series]) -> None:
+    found = load(run[0])
+    assert [(c.fault, c.operation) for c in found.cells("leak")] == [("payments-killed", "track-order")]
+    assert [(c.fault, c.operation) for c in found.cells("better")] == [("email-killed", "register")]
+    assert {c.fault for c in found.cells("unknown")} == {"inventory-killed"}
+
+
+def test_nothing_of_the_document_is_lost_on_the_way(run: tuple[dict[str, Any], Series]) -> None:
+    stage, raw = load(run[0]).stages[0], run[0]["stages"]["sync"]
+    assert (len(stage.cells), len(stage.pooled)) == (len(raw["matrix"]), len(raw["pooled"]))
+    assert [(c.name, c.verdict) for c in stage.checks] == [(c["name"], c["verdict"]) for c in raw["checks"]]
+    assert [o.name for o in stage.healthy] == list(raw["operations"])
+    assert all(c.interval is not None and c.path for c in stage.cells if c.mark != "unknown")
+    assert all(f.summary for f in stage.faults)
+
+
+def test_page_shows_the_windows_of_its_history(run: tuple[dict[str, Any], Series]) -> None:
+    text = html.render(run[0], {"sync": run[1]}, STAGES)
+    assert {w.fault for w in run[1].windows} == set(FAULTS)
+    assert "<title>INVALID" in text
+    assert text.count('class="timeline"') == 1
+    assert "stages verify --faults payments-killed,inventory-killed,email-killed" in text
+
+
+def test_terminal_and_junit_agree_with_the_verdict(run: tuple[dict[str, Any], Series]) -> None:
+    console = Console(width=100, file=io.StringIO(), color_system=None)
+    print_summary(run[0], console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines()[-1].startswith("INVALID  1 stage, 3 faults, 1 leak")
+    root = fromstring(junit.render(run[0]))
+    assert int(root.get("failures", "0")) >= 2  # the leaking cell and its pool
+    assert int(root.get("errors", "0")) >= 7  # a row that proves nothing and its pool
