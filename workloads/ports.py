@@ -137,7 +137,8 @@ class Repository(Protocol):
     async def write(self, work: Callable[[Unit], T]) -> T:
         """Run `work` in one transaction and return its result; all of it is applied, or nothing.
 
-        An exception from `work` rolls back and goes through. A Conflict is run again, once. Raise
+        `work` may be run more than once, and only its last run counts: it must have no effect but on the
+        unit. An exception from it rolls back and goes through; a Conflict is run again, once. Raise
         ProblemError as `read` does, and COMMIT_UNKNOWN if the database was lost while committing.
         """
         ...

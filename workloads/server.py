@@ -87,6 +87,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=LAST_REQUESTS_S,
             backlog=BACKLOG,

@@ -58,7 +58,14 @@ def refusal(problem: ProblemError, headers: Mapping[str, str] | None = None) -> 
 
 def new_app(title: str) -> FastAPI:
     """An app that answers every error with a problem document."""
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, redirect_slashes=False, responses=_RESPONSES)
+    app = FastAPI(
+        title=title,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=_RESPONSES,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # the shell does it, once per request
+    )
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(CallRefused, _on_refused)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -5,7 +5,7 @@ They keep the same promises as the real adapters and pass the same conformance s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from workloads import deadline
@@ -76,12 +76,16 @@ class MemoryCaller:
         self.broken: dict[str, str] = {}
         """callee -> 'refused' (nothing is applied), 'timeout' (applied, but the answer is lost)."""
         self.sent: list[tuple[str, Message]] = []
+        self.before: Callable[[str, Message], Awaitable[None]] | None = None
+        """Awaited before each delivery: lets something happen in between, or raises."""
 
     async def call(self, message: Message) -> dict[str, Any]:
         return await self.send(self._receivers[type(message)], message)
 
     async def send(self, callee: str, message: Message) -> dict[str, Any]:
         """Deliver to one named receiver."""
+        if self.before is not None:
+            await self.before(callee, message)
         how = self.broken.get(callee)
         if how == "refused":
             raise CallFailed(callee, how, definite=True)

@@ -90,9 +90,9 @@ class RestCaller:
             if limit_s is not None and self._deadlines:
                 sent[DEADLINE_HEADER] = str(max(1, int(limit_s * 1000)))
             try:
-                status, answer = await self._exchange(route.method, url, sent, data, limit_s)
+                status, answer = await self._exchange(route, url, sent, data, limit_s)
                 span.set_attribute("http.response.status_code", status)
-                found = _understood(callee, status, answer)
+                found = _understood(callee, route, status, answer)
             except AttemptFailed as failure:
                 span.set_attribute("error.type", failure.reason)
                 self._telemetry.called(callee, failure.reason)
@@ -104,42 +104,46 @@ class RestCaller:
             return found
 
     async def _exchange(
-        self, method: str, url: URL, headers: Mapping[str, str], data: bytes | None, limit_s: float | None
+        self, route: Route, url: URL, headers: Mapping[str, str], data: bytes | None, limit_s: float | None
     ) -> tuple[int, bytes]:
         """One request, and another one right away if a kept-alive connection turned out to be closed."""
         assert self._session is not None, "open() was not called"
         progress = SimpleNamespace(sent=False, reused=False)
         timeout = aiohttp.ClientTimeout(total=limit_s)
+
+        def failed(word: str) -> AttemptFailed:
+            return AttemptFailed(word, definite=route.reads or not progress.sent, counts=True)
+
         for last in (False, True):
             try:
                 async with self._session.request(
-                    method, url, data=data, headers=headers, timeout=timeout, trace_request_ctx=progress
+                    route.method, url, data=data, headers=headers, timeout=timeout, trace_request_ctx=progress
                 ) as response:
                     return response.status, await response.read()
             except TimeoutError:
-                raise AttemptFailed("timeout", definite=not progress.sent, counts=True) from None
+                raise failed("timeout") from None
             except aiohttp.ServerDisconnectedError as error:
                 # RFC 9112, 9.3.1: a client may repeat an idempotent request on a closed persistent connection
                 if last or not progress.reused:
-                    raise AttemptFailed(_word(error), definite=not progress.sent, counts=True) from error
+                    raise failed(_word(error)) from error
             except (aiohttp.ClientError, OSError) as error:
-                raise AttemptFailed(_word(error), definite=not progress.sent, counts=True) from error
+                raise failed(_word(error)) from error
             progress.reused = False
         raise AssertionError("the second round returns or raises")
 
 
-def _understood(callee: str, status: int, answer: bytes) -> dict[str, Any]:
+def _understood(callee: str, route: Route, status: int, answer: bytes) -> dict[str, Any]:
     try:
         document = json.loads(answer) if answer else {}
     except ValueError:
-        raise AttemptFailed(f"status-{status}-unreadable", definite=False, counts=True) from None
+        raise AttemptFailed(f"status-{status}-unreadable", definite=route.reads, counts=True) from None
     if status < 300:
         found: dict[str, Any] = document
         return found
     problem = problems.parse(document, status)
     if status < 500:
         raise CallRefused(callee, problem, definite=problem.kind.definite)
-    definite = isinstance(document, dict) and document.get("definite") is True
+    definite = route.reads or (isinstance(document, dict) and document.get("definite") is True)
     raise AttemptFailed(
         f"status-{status}:{problem.kind.name}",
         definite=definite,

@@ -41,6 +41,11 @@ class Route:
     path: str
     """With the fields that identify the resource in braces; `key` travels as Idempotency-Key, the rest in the body."""
 
+    @property
+    def reads(self) -> bool:
+        """A request that only reads surely has no effect, whatever becomes of it."""
+        return self.method == "GET"
+
 
 _ORDER = "/confirmed-orders/{order_id}"
 _ACCOUNT = "/registered-accounts/{account_id}"

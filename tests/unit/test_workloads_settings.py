@@ -1,0 +1,63 @@
+"""The environment of a service, both ways."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workloads.settings import DISABLED_WORDS, SERVICES, Peer, Settings, SettingsError
+
+peers = st.builds(
+    Peer,
+    url=st.integers(1, 65535).map(lambda port: f"http://127.0.0.1:{port}"),
+    timeout_ms=st.none() | st.integers(1, 10**6),
+    attempts=st.integers(1, 9),
+    breaker=st.booleans(),
+)
+settings = st.builds(
+    Settings,
+    service=st.sampled_from(SERVICES),
+    stage=st.text(min_size=1),
+    run_id=st.text(min_size=1),
+    listen=st.integers(1, 65535).map(lambda port: f"127.0.0.1:{port}"),
+    database_url=st.just("sqlite:////tmp/x.db"),
+    peers=st.dictionaries(st.sampled_from(SERVICES), peers),
+    disabled=st.frozensets(st.sampled_from(sorted(DISABLED_WORDS))),
+    traces=st.text(),
+    max_in_flight=st.integers(1, 10**6),
+    drain_s=st.floats(0, 1e6),
+)
+
+
+@given(settings)
+def test_settings_survive_the_way_through_the_environment(value: Settings) -> None:
+    assert Settings.from_env(value.to_env()) == value
+
+
+def test_all_problems_are_named_at_once() -> None:
+    env = {
+        "SHOP_SERVICE": "shopfront",
+        "SHOP_LISTEN": "4101",
+        "SHOP_DISABLED": "timeout,brakes",
+        "SHOP_MAX_IN_FLIGHT": "many",
+        "SHOP_DRAIN_S": "-1",
+        "SHOP_PEERS": '{"payments": {"url": "ftp://x", "attempts": 0, "timeout_ms": 0}, "moon": {"url": "http://x"}}',
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(env)
+    said = str(caught.value)
+    for word in ("shopfront", "4101", "brakes", "many", "-1", "ftp://x", "attempts is 0", "timeout_ms is 0", "moon"):
+        assert word in said
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"payments": 1}', '{"payments": {"uri": "http://x"}}'])
+def test_peers_that_are_no_peers_are_a_problem_not_a_crash(text: str) -> None:
+    with pytest.raises(SettingsError, match="SHOP_PEERS"):
+        Settings.from_env({"SHOP_SERVICE": "storefront", "SHOP_PEERS": text})
+
+
+def test_only_the_storefront_can_do_without_a_database() -> None:
+    assert Settings.from_env({"SHOP_SERVICE": "storefront"}).database_url is None
+    with pytest.raises(SettingsError, match="SHOP_DATABASE_URL"):
+        Settings.from_env({"SHOP_SERVICE": "payments"})
