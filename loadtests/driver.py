@@ -182,14 +182,6 @@ class LocustDriver:
         """
         return [(name, at_ns) for name, at_ns in self._ask({"cmd": "outstanding"})["outstanding"]]
 
-    def outstanding(self) -> list[tuple[str, int]]:
-        """Operation and intended start (ns) of every request that waits for its answer.
-
-        Whatever else came due is in the history when this returns, up to the generator's lag of a few milliseconds.
-        """
-        found = self._ask({"cmd": "outstanding"})["outstanding"]
-        return [(str(operation), int(intended_ns)) for operation, intended_ns in found]
-
     def stop(self) -> LoadStats:
         """No more arrivals; wait for the answers still due (at most the client timeout) and record them.
 

@@ -120,6 +120,7 @@ def _end(environment: Any, **_: Any) -> None:
         return
     loop: OpenLoop = environment.open_loop
     loop.house.kill()
+    loop.settle()
     loop.recorder.close()
     figures = loop.figures()
     logger.info(

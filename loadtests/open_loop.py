@@ -91,6 +91,8 @@ class OpenLoop:
         self.recorder = recorder
         self.tally = Tally()
         self.shoppers: list[Shopper] = []
+        self.followers: list[Callable[[], None]] = []
+        """Make a generator take notice of a new dial now, rather than within TICK_S."""
         self.waiting: set[tuple[str, int]] = set()
         """Arrivals without a record yet, (operation, intended start)."""
         self.in_flight_max = in_flight_max
@@ -114,6 +116,13 @@ class OpenLoop:
     def dial(self) -> Dial:
         return Dial(self.rate_per_s / max(1, self._generators()), self.mix)
 
+    def turn(self, *, rate_per_s: float | None = None, mix: Mapping[str, int] | None = None) -> None:
+        """Another total rate, another mix: every arrival due after this follows."""
+        self.rate_per_s = rate_per_s or self.rate_per_s
+        self.mix = mix or self.mix
+        for follow in self.followers:
+            follow()
+
     def phase(self, name: str) -> int:
         """Mark a phase in the history at once; returns its CLOCK_MONOTONIC time, nanoseconds."""
         mark = Phase(name=name, at_ns=time.monotonic_ns())
@@ -134,6 +143,13 @@ class OpenLoop:
         """Everything due that is not on file: what is has been flushed before this was read."""
         self.recorder.flush()
         return sorted(self.waiting, key=lambda waiting: waiting[1])
+
+    def settle(self) -> None:
+        """When all generators have stopped: record what was cut off before its first step, and flush."""
+        for operation, intended_ns in self.outstanding():
+            self.unsent(operation, intended_ns, "generator stopped")
+        self.waiting.clear()
+        self.recorder.flush()
 
     def figures(self) -> dict[str, Any]:
         """JSON-ready: the fields of `loadtests.driver.LoadStats`."""
@@ -179,6 +195,7 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
         self._arrivals = Arrivals(rate_per_s=self._dial.rate_per_s, mix=self._dial.mix, seed=seed)
         self._epoch_ns = self._wake_ns = time.monotonic_ns()
         self._next = next(self._arrivals)
+        self._loop.followers.append(self._follow_dial)
         self._loop.primed.set()
 
     def on_stop(self) -> None:
@@ -186,8 +203,6 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
         if self._pool is not None:
             self._pool.join(timeout=STOP_TIMEOUT_S - 1.0)
             self._pool.kill()
-            for greenlet in [g for g in self._loop.outstanding if g.dead]:  # killed before their first step
-                self._loop.unsent(*self._loop.outstanding.pop(greenlet), "generator stopped")
 
     def wait_time(self) -> float:
         """Seconds until the next arrival is due, at most TICK_S: Locust calls this after each `dispatch`."""
@@ -202,9 +217,11 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
         now_ns = time.monotonic_ns()
         if now_ns - self._wake_ns > STALL_S * 1e9:
             self._loop.recorder.add(Stall(source="generator", start_ns=self._wake_ns, end_ns=now_ns))
-        self._follow_dial(now_ns)
         for _ in range(BATCH):
-            if self._due_ns > now_ns or self._loop.closed:
+            if self._loop.closed:
+                return
+            if self._due_ns > now_ns:
+                self._follow_dial()
                 return
             self._launch(self._next.operation, self._due_ns)
             self._next = next(self._arrivals)
@@ -213,15 +230,15 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
     def _due_ns(self) -> int:
         return self._epoch_ns + self._next.offset_ns
 
-    def _follow_dial(self, now_ns: int) -> None:
-        dial = self._loop.dial()
-        if dial == self._dial:
+    def _follow_dial(self) -> None:
+        """Arrivals that are overdue keep their operation; all later ones follow the new rate and mix."""
+        dial, now_ns = self._loop.dial(), time.monotonic_ns()
+        if dial == self._dial or self._due_ns <= now_ns:
             return
         mix = dial.mix if dial.mix != self._dial.mix else None
-        if self._due_ns > now_ns:
-            self._arrivals.change(at_ns=now_ns - self._epoch_ns, rate_per_s=dial.rate_per_s, mix=mix)
-            self._next = next(self._arrivals)
-            self._dial = dial
+        self._arrivals.change(at_ns=now_ns - self._epoch_ns, rate_per_s=dial.rate_per_s, mix=mix)
+        self._next = next(self._arrivals)
+        self._dial = dial
 
     def _launch(self, operation: str, intended_ns: int) -> None:
         self._loop.tally.offered += 1
@@ -244,12 +261,6 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
             self._loop.waiting.discard((operation, intended_ns))
 
     def _perform(self, operation: str, intended_ns: int) -> None:
-        try:
-            self._send(operation, intended_ns)
-        finally:
-            del self._loop.outstanding[gevent.getcurrent()]
-
-    def _send(self, operation: str, intended_ns: int) -> None:
         request = self._shopper.next(operation)
         if isinstance(request, NotReady):
             self._loop.unsent(operation, intended_ns, request.reason)

@@ -12,8 +12,6 @@
     {"cmd": "phase", "name": ...}  marks the history: {"ok": true, "at_ns": ...}
     {"cmd": "stats"}               figures of the phase so far: {"ok": true, "stats": {...}}
     {"cmd": "outstanding"}         what is due and not on file: {"ok": true, "outstanding": [["browse", 123], ...]}
-    {"cmd": "outstanding"}         flushes the history; what is due and not in it: {"ok": true, "outstanding": [[operation,
-                                   intended_ns], ...]}
     {"cmd": "stop"}                no more arrivals; waits for the answers still due; replies with the last figures
 
 A reply is {"ok": true, ...} or {"ok": false, "error": "..."}. The end of standard input ends the process at once, also
@@ -80,7 +78,7 @@ class Session:
             raise BadCommand(self.loop.failure)
         if self._asked.warm_up.seconds > 0:
             _sleep_until(time.monotonic() + self._asked.warm_up.seconds)
-            self.loop.rate_per_s, self.loop.mix = self._asked.rate_per_s, self._asked.mix
+            self.loop.turn(rate_per_s=self._asked.rate_per_s, mix=self._asked.mix)
         placed = self.loop.tally.outcomes("place-order")
         return {"at_ns": time.monotonic_ns(), "stocked": placed[Outcome.OK]}
 
@@ -88,7 +86,7 @@ class Session:
         """No more arrivals; returns when every request has its record on file."""
         self.loop.closed = True
         self._environment.runner.stop()
-        self.loop.recorder.flush()
+        self.loop.settle()
 
 
 class Control:
@@ -114,11 +112,11 @@ class Control:
         return self._session.begin()
 
     def _mix(self, session: Session, fields: Mapping[str, Any]) -> dict[str, Any]:
-        session.loop.mix = commands.mix(fields)
+        session.loop.turn(mix=commands.mix(fields))
         return {}
 
     def _rate(self, session: Session, fields: Mapping[str, Any]) -> dict[str, Any]:
-        session.loop.rate_per_s = commands.rate(fields)
+        session.loop.turn(rate_per_s=commands.rate(fields))
         return {}
 
     def _phase(self, session: Session, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,10 +127,6 @@ class Control:
 
     def _outstanding(self, session: Session, _fields: Mapping[str, Any]) -> dict[str, Any]:
         return {"outstanding": session.loop.outstanding()}
-
-    def _outstanding(self, session: Session, _fields: Mapping[str, Any]) -> dict[str, Any]:
-        session.loop.recorder.flush()
-        return {"outstanding": list(session.loop.outstanding.values())}
 
     def _stop(self, session: Session, _fields: Mapping[str, Any]) -> dict[str, Any]:
         session.end()
