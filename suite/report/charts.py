@@ -37,7 +37,7 @@ def timeline(operation: str, series: Series, axis: Axis, slo_ms: float | None) -
     """Latency of one operation: median, band up to p99, objective; below, the share of bad requests."""
     scale = _Time(series.length_s)
     bins = merged(series.bins.get(operation, ()), series.length_s)
-    parts = [*_shades(series, scale, PLOT + LANE), *_grid(axis)]
+    parts = [*_shades(series, scale, PLOT + LANE + 4), *_grid(axis)]
     if slo_ms is not None:
         parts += _objective(axis, slo_ms)
     parts += [e for run in _runs(bins) for e in _curve(run, axis, scale)]
@@ -45,7 +45,7 @@ def timeline(operation: str, series: Series, axis: Axis, slo_ms: float | None) -
     total = sum(b.count for b in bins)
     bad = sum(b.bad for b in bins)
     label = f"{operation}: latency over {duration(series.length_s)}, {total} requests, {bad} bad"
-    return svg.drawing(WIDTH, PLOT + LANE + 4, label, *parts)
+    return svg.drawing(WIDTH, PLOT + LANE + 8, label, *parts)
 
 
 def ribbon(series: Series) -> str:
@@ -201,7 +201,7 @@ def _curve(run: Sequence[Bin], axis: Axis, scale: _Time) -> list[Element]:
 
 def _lane(bins: Sequence[Bin], scale: _Time) -> list[Element]:
     """Bars that grow downwards with the share of bad requests, and of stale answers."""
-    base = PLOT + 2
+    base = PLOT + 6
     parts = [
         svg.line(LEFT, base, WIDTH - RIGHT, base, "grid"),
         svg.words(LEFT - 6, base + 11, "bad", "tick", text_anchor="end"),

@@ -18,10 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stages.model import Stage
 from suite.report import sections, words
-from suite.report.document import EFFECTS, Run, load
+from suite.report.document import EFFECTS, Run
 from suite.report.facts import facts
 from suite.report.matrix import CHECKS, POOLED, groups, says, troubles
 from suite.report.palette import DARK, LIGHT, css
+from suite.report.reading import load
 from suite.report.series import Series
 
 TROUBLES_SHOWN = 6

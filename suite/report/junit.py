@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from suite.report.document import Cell, Pooled, Run, StageRun, load
+from suite.report.document import Cell, Pooled, Run, StageRun
 from suite.report.matrix import says
+from suite.report.reading import load
 from suite.report.words import clean, line, percent
 
 _BADNESS = {"valid": 0, "unknown": 1, "invalid": 2}

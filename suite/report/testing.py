@@ -6,29 +6,30 @@ twice, and one in which too little was seen; every figure in the verdict is coun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
-from stages.blast_radius import Effect, Impact, Prediction, predict
+from stages.blast_radius import Effect
 from stages.catalogue import STAGES
 from stages.evidence import e_base, e_iso, wilson
-from stages.history import FaultEvent, FaultStep, Invocation, Outcome, Phase, Record, Stall, merged
-from stages.model import Kind, Stage
+from stages.history import FaultEvent, Invocation, Outcome, Phase, Record
+from stages.model import Stage
 from suite.report.series import Series, is_bad, percentile, summarize
-
-SampleKind = Literal["valid", "invalid", "unknown"]
-
-EPOCH_NS = 71_000_000_000_000
-"""Where the sample's clock starts: a monotonic clock never starts at zero."""
-BASELINE_S = 20.0
-TAU_S = 2.0
-"""Requests this soon after a fault began do not count, as in a real run."""
-MEDIAN_MS = {"browse": 9, "register": 28, "place-order": 46, "track-order": 6, "cancel-order": 30, "insights": 7}
-LEAK = ("payments-paused", "track-order")
-BETTER = ("email-cpu-starved", "register")
-UNDECIDED = "inventory-paused"
+from suite.report.simulated import (
+    BASELINE_S,
+    BETTER,
+    EPOCH_NS,
+    TAU_S,
+    UNDECIDED,
+    Held,
+    SampleKind,
+    history,
+    ns,
+    probe,
+    timetable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +46,6 @@ class Sample:
         return {name: summarize(self.histories[name], objectives(self.stages[name])) for name in self.stages}
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A fault of the sample: from when to when it was on, and what it did."""
-
-    name: str
-    start_s: float
-    end_s: float
-    recovered_s: float
-    predicted: Mapping[str, Prediction]
-    measured: Mapping[str, Effect | None]
-    """None: not decided."""
-
-
 def sample(
     kind: SampleKind = "valid",
     *,
@@ -72,8 +60,8 @@ def sample(
     documents: dict[str, Any] = {}
     for name, stage in chosen.items():
         rng = Random(f"{seed} {name} {kind}")
-        held = tuple(_timetable(stage, kind, rng, faults))
-        histories[name] = _history(stage, held, rng, rate)
+        held = tuple(timetable(stage, kind, rng, faults))
+        histories[name] = history(stage, held, rng, rate)
         documents[name] = _document(stage, kind, held, histories[name], rng)
     verdict = {
         "verdict": kind,
@@ -103,133 +91,8 @@ def objectives(stage: Stage) -> dict[str, float]:
     return {o.name: float(o.latency_slo_ms) for o in stage.operations}
 
 
-def impacts(stage: Stage) -> dict[str, Impact]:
-    """Faults of all classes that a stage has the targets for, and what each takes from the graph."""
-    calls = {c.name for c in stage.channels if c.kind is Kind.CALL}
-    found = {
-        f"{s.name}-killed": Impact(down=frozenset({s.name}), crashed=frozenset({s.name}))
-        for s in stage.services
-        if s.name not in {"storefront", "shipping"}
-    }
-    found |= {f"{name}-paused": Impact(down=frozenset({name})) for name in ("payments", "inventory")}
-    found["email-cpu-starved"] = Impact(down=frozenset({"email"}))
-    wires = {
-        "orders-payments": "latency",
-        "storefront-inventory": "blackhole",
-        "orders-email": "reset",
-        "accounts-email": "refused",
-        "orders-shipping": "blackhole",
-    }
-    for wire, what in wires.items():
-        if wire in calls:
-            slow = Impact(delay_ms={wire: 440})
-            found[f"{wire}-{what}"] = slow if what == "latency" else Impact(cut=frozenset({wire}))
-    found["payments-database-locked"] = Impact(down=frozenset({"payments"}))
-    found["inventory-database-slow"] = Impact()
-    found |= {f"{part.name}-outage": Impact(down=frozenset({part.name})) for part in stage.shared}
-    for cluster in stage.clusters:
-        inside = frozenset(stage.services_in(cluster.name))
-        found[f"{cluster.name}-cluster-outage"] = Impact(down=inside, crashed=inside)
-    return found
-
-
-def _timetable(stage: Stage, kind: SampleKind, rng: Random, most: int) -> Iterator[_Held]:
-    now = 4.0 + BASELINE_S
-    for name, impact in list(impacts(stage).items())[:most]:
-        predicted = predict(stage, impact)
-        start, end = now + 0.3, now + 0.3 + rng.uniform(7.0, 9.5)
-        recovered = end + rng.uniform(0.2, 2.4)
-        yield _Held(name, start, end, recovered, predicted, _measured(name, predicted, kind))
-        now = recovered + 1.5
-
-
-def _measured(fault: str, predicted: Mapping[str, Prediction], kind: SampleKind) -> dict[str, Effect | None]:
-    found: dict[str, Effect | None] = {name: p.effect for name, p in predicted.items()}
-    if BETTER[0] == fault:
-        found[BETTER[1]] = Effect.UNAFFECTED
-    if kind == "invalid" and LEAK[0] == fault:
-        found[LEAK[1]] = Effect.FAILING
-    if kind == "unknown" and fault == UNDECIDED:
-        found |= {name: None for name, p in predicted.items() if p.effect is Effect.UNAFFECTED}
-    return found
-
-
-def _ns(seconds: float) -> int:
-    return EPOCH_NS + int(seconds * 1e9)
-
-
-def _history(stage: Stage, held: Sequence[_Held], rng: Random, rate: float) -> list[Record]:
-    end = held[-1].recovered_s + 4 if held else 4 + BASELINE_S
-    events: list[Record] = [Phase(name="warm-up", at_ns=_ns(0)), Phase(name="baseline", at_ns=_ns(4))]
-    for fault in held:
-        events += [Phase(name=f"fault:{fault.name}", at_ns=_ns(fault.start_s - 0.1)), *_steps(fault)]
-        events.append(Phase(name=f"recovery:{fault.name}", at_ns=_ns(fault.end_s)))
-    events.append(Stall(source="core-1", start_ns=_ns(11.2), end_ns=_ns(11.55)))
-    tail = [Phase(name="drain", at_ns=_ns(end)), Phase(name="end", at_ns=_ns(end + 9))]
-    return merged(events, _requests(stage, held, rng, rate, end), tail)
-
-
-def _steps(fault: _Held) -> Iterator[FaultEvent]:
-    times = (
-        (FaultStep.INTENT, fault.start_s - 0.05),
-        (FaultStep.INJECTED, fault.start_s),
-        (FaultStep.SEEN, fault.start_s + 0.1),
-        (FaultStep.UNDOING, fault.end_s),
-        (FaultStep.UNDONE, fault.end_s + 0.15),
-        (FaultStep.RECOVERED, fault.recovered_s),
-    )
-    for step, when in times:
-        yield FaultEvent(
-            fault=fault.name, step=step, at_ns=_ns(when), detail=_probe(fault.name) if step == "seen" else ""
-        )
-
-
-def _probe(fault: str) -> str:
-    target = fault.rsplit("-", 1)[0]
-    return f"{target}: the probe got no answer within 200 ms, 5 of 5 times"
-
-
-def _requests(stage: Stage, held: Sequence[_Held], rng: Random, rate: float, end: float) -> Iterator[Invocation]:
-    names = [o.name for o in stage.operations]
-    weights = [o.weight for o in stage.operations]
-    now, number = 0.0, 0
-    while (now := now + rng.expovariate(rate)) < end:
-        operation = rng.choices(names, weights)[0]
-        fault = next((f for f in held if f.start_s <= now < f.recovered_s - 0.2), None)
-        number += 1
-        yield _request(stage, operation, fault, now, number, rng)
-
-
-def _request(stage: Stage, operation: str, fault: _Held | None, now: float, number: int, rng: Random) -> Invocation:
-    hops = 1.0 if stage.name == "sync" or operation in {"browse", "track-order", "insights"} else 0.35
-    ms = MEDIAN_MS[operation] * hops * rng.lognormvariate(0, 0.42)
-    effect = fault.measured[operation] if fault is not None else Effect.UNAFFECTED
-    outcome, degraded = Outcome.OK, False
-    status: int | None = 200
-    error: str | None = None
-    if effect is Effect.DEGRADED:
-        degraded, ms = True, ms + (rng.uniform(200, 260) if fault and now < fault.start_s + 0.9 else 0)
-    if effect is Effect.FAILING and rng.random() < 0.97:
-        hung = "paused" in (fault.name if fault else "") and rng.random() < 0.4
-        outcome, status = (Outcome.UNKNOWN, None) if hung else (Outcome.FAIL, 503)
-        error = "timeout after 1500 ms" if hung else "dependency-unavailable"
-        ms = 1500 + ms if hung else ms + rng.choice((0, 2, 640))
-    lag_ms = rng.expovariate(2)
-    return Invocation(
-        operation=operation,
-        key=f"sample-{number}",
-        intended_ns=_ns(now),
-        started_ns=_ns(now + lag_ms / 1000),
-        ended_ns=_ns(now + (lag_ms + ms) / 1000),
-        outcome=outcome,
-        degraded=degraded,
-        status=status,
-        error=error,
-    )
-
-
 def _document(
-    stage: Stage, kind: SampleKind, held: Sequence[_Held], history: Sequence[Record], rng: Random
+    stage: Stage, kind: SampleKind, held: Sequence[Held], history: Sequence[Record], rng: Random
 ) -> dict[str, Any]:
     calls = [r for r in history if isinstance(r, Invocation)]
     counted = {fault.name: _counted(fault, calls) for fault in held}
@@ -255,14 +118,14 @@ def _document(
     }
 
 
-def _fault(fault: _Held) -> dict[str, Any]:
+def _fault(fault: Held) -> dict[str, Any]:
     recovered = round(fault.recovered_s - fault.end_s, 2)
     summary = f"{fault.name.rsplit('-', 1)[0]} is {fault.name.rsplit('-', 1)[1]}"
     return {
         "name": fault.name,
         "summary": summary,
         "injected": True,
-        "seen_by": _probe(fault.name),
+        "seen_by": probe(fault.name),
         "recovered_s": recovered,
     }
 
@@ -281,12 +144,12 @@ def _radius(cells: Sequence[Mapping[str, Any]], weights: Mapping[str, int]) -> d
     }
 
 
-def _counted(fault: _Held, calls: Sequence[Invocation]) -> list[Invocation]:
-    start, end = _ns(fault.start_s + TAU_S), _ns(fault.end_s)
+def _counted(fault: Held, calls: Sequence[Invocation]) -> list[Invocation]:
+    start, end = ns(fault.start_s + TAU_S), ns(fault.end_s)
     return [c for c in calls if start <= c.intended_ns < end]
 
 
-def _cell(stage: Stage, fault: _Held, operation: str, counted: Sequence[Invocation]) -> dict[str, Any]:
+def _cell(stage: Stage, fault: Held, operation: str, counted: Sequence[Invocation]) -> dict[str, Any]:
     slo = stage.operation(operation).latency_slo_ms
     mine = [c for c in counted if c.operation == operation]
     bad = sum(is_bad(c, slo) for c in mine)
@@ -315,13 +178,13 @@ def _cell(stage: Stage, fault: _Held, operation: str, counted: Sequence[Invocati
     }
 
 
-def _evidence(fault: _Held, operation: str, n: int, bad: int) -> dict[str, Any]:
+def _evidence(fault: Held, operation: str, n: int, bad: int) -> dict[str, Any]:
     """As `stages.check` leaves it."""
     figures = {"bad": bad, "e_iso": e_iso(n, bad, 0.05), "e_base": e_base(bad, n, 0, 300), "e_conc": None}
     others = [o for o, p in fault.predicted.items() if p.effect is Effect.UNAFFECTED and o != operation]
     return {
         "bit": True,
-        "seen_by": _probe(fault.name),
+        "seen_by": probe(fault.name),
         "exposed_s": round(fault.end_s - fault.start_s - TAU_S, 3),
         "baseline_n": 300,
         "baseline_bad": 0,
@@ -340,7 +203,7 @@ def _evidence(fault: _Held, operation: str, n: int, bad: int) -> dict[str, Any]:
     }
 
 
-def _pooled(fault: _Held, stage: Stage, counted: Sequence[Invocation]) -> dict[str, Any]:
+def _pooled(fault: Held, stage: Stage, counted: Sequence[Invocation]) -> dict[str, Any]:
     safe = {o for o, p in fault.predicted.items() if p.effect is Effect.UNAFFECTED}
     mine = [c for c in counted if c.operation in safe]
     bad = sum(is_bad(c, stage.operation(c.operation).latency_slo_ms) for c in mine)
@@ -350,7 +213,7 @@ def _pooled(fault: _Held, stage: Stage, counted: Sequence[Invocation]) -> dict[s
 
 
 def _healthy(operation: str, slo_ms: int, calls: Sequence[Invocation]) -> dict[str, Any]:
-    mine = [c for c in calls if c.operation == operation and _ns(4) <= c.intended_ns < _ns(4 + BASELINE_S)]
+    mine = [c for c in calls if c.operation == operation and ns(4) <= c.intended_ns < ns(4 + BASELINE_S)]
     ordered = sorted(c.latency_ms for c in mine)
     figures = {f"p{p}_ms": round(percentile(ordered, p / 100), 1) for p in (50, 95, 99)}
     ok = sum(c.outcome is Outcome.OK for c in mine)

@@ -17,8 +17,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from suite.report.document import EFFECTS, Cell, Run, StageRun, load
+from suite.report.document import EFFECTS, Cell, Run, StageRun
 from suite.report.matrix import Group, StageCells, groups, troubles
+from suite.report.reading import load
 from suite.report.words import SYMBOLS, count, duration, figure, milliseconds
 
 STYLES = {"unaffected": "dim", "degraded": "yellow", "delayed": "dark_orange", "failing": "red", "unknown": "magenta"}

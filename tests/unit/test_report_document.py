@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from suite.report.document import load
 from suite.report.grouping import fault_class
 from suite.report.matrix import groups, troubles
+from suite.report.reading import load
 from suite.report.testing import sample
 
 

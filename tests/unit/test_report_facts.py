@@ -1,4 +1,4 @@
-"""The evidence of a cell in words: known figures in order, silence where there is nothing to say, strangers as they are."""
+"""The evidence of a cell in words: known figures in order, strangers as they are, nothing said about nothing."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from suite.report import html, junit
-from suite.report.document import load
 from suite.report.palette import DARK, LIGHT
+from suite.report.reading import load
 from suite.report.testing import Sample, hostile, sample
 from suite.report.text import print_summary
 

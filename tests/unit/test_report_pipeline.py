@@ -17,7 +17,7 @@ from stages.history import merged
 from suite.bootstrap import fault_catalogue
 from suite.plan import Wishes, make_plan
 from suite.report import html, junit
-from suite.report.document import load
+from suite.report.reading import load
 from suite.report.series import Series, summarize
 from suite.report.testing import objectives
 from suite.report.text import print_summary
