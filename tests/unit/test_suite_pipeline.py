@@ -16,7 +16,7 @@ from suite.bootstrap import fault_catalogue
 from suite.plan import Wishes, make_plan
 from suite.stage_run import run_stage
 from suite.store import Store
-from suite.testing import World
+from suite.testing.world import World
 from suite.verdict import run_document
 
 CATALOGUE = fault_catalogue()
@@ -139,7 +139,7 @@ def test_the_crash_of_the_load_generator_is_unknown_not_a_crash_of_the_suite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from suite.ports import SuiteError
-    from suite.testing import WorldLoad
+    from suite.testing.world import WorldLoad
 
     def dead(self: WorldLoad) -> Iterable[Any]:
         raise SuiteError("the load process ended with 1")

@@ -1,0 +1,1 @@
+"""For tests: `world` simulates everything the pipeline acts through, `user` runs the command line for real."""
