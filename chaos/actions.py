@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from chaos.faults import FaultError, from_spec
 from chaos.guard import Facts, Refused, check, our_uid
 from chaos.lease import LeaseState
+from chaos.spec import FaultError, from_spec
 from chaos.target import opened
 
 __all__ = ["hold", "inject", "undo"]

@@ -63,8 +63,9 @@ _CHOSEN: tuple[tuple[str, Fault, str], ...] = (
     ("inventory-paused", Pause(service="inventory"), "inventory hangs: without a breaker every browse waits it out"),
     (
         "email-cpu-starved",
-        CpuStarve(service="email", share=0.02, period_ms=1000),
-        "email runs for 20 ms of each second: it answers a few, too late for most",
+        # Both attempts of a caller and the pause between them fit into one standstill.
+        CpuStarve(service="email", share=0.02, period_ms=2000),
+        "email runs for 40 ms of every two seconds: it answers a few, too late for most",
     ),
     (
         "orders-payments-latency",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaos.faults import Bandwidth, ClusterOutage, CpuStarve, DatabaseLocked, DatabaseSlow, Fault, Latency
-from stages.model import Channel, Kind, Stage
+from stages.model import BACKOFF_MS_MAX, Channel, Kind, Stage
 
 FAR_BELOW = 0.5
 """A delay of at most this share of a limit leaves the rest to the work itself and to a slow machine."""
@@ -20,9 +20,6 @@ FAR_ABOVE = 1.4
 
 BUSY_TIMEOUT_MS = 200
 """How long a service waits for its database before it answers 503; the workloads promise no more."""
-
-BACKOFF_MS = 50
-"""Between two attempts of the shop's callers, about."""
 
 STARVED_SHARE = 0.05
 """A service that may run less than this cannot keep up with the shop's load of some 20 requests a second."""
@@ -86,8 +83,9 @@ def _not_starved_enough(fault: CpuStarve, stage: Stage) -> Iterator[str]:
         yield f"share={fault.share} may or may not suffice; below {STARVED_SHARE} it surely does not"
     idle_ms = fault.period_ms * (1 - fault.share)
     for channel in wired(stage):
-        if channel.callee == fault.service and channel.timeout_ms and idle_ms < FAR_ABOVE * channel.timeout_ms:
-            yield f"stands still for {idle_ms:.0f} ms, too close to timeout_ms={channel.timeout_ms} of {channel.name!r}"
+        patience_ms = channel.reaction_ms
+        if channel.callee == fault.service and idle_ms < FAR_ABOVE * patience_ms:
+            yield f"stands still for {idle_ms:.0f} ms, too close to the {patience_ms} ms that {channel.name!r} tries"
 
 
 def _slow_refusal(stage: Stage, database: str) -> Iterator[str]:
@@ -96,7 +94,7 @@ def _slow_refusal(stage: Stage, database: str) -> Iterator[str]:
         if channel.callee != database or channel.fallback is None:
             continue
         waited = channel.attempts * min(BUSY_TIMEOUT_MS, channel.timeout_ms or BUSY_TIMEOUT_MS)
-        waited += (channel.attempts - 1) * BACKOFF_MS
+        waited += (channel.attempts - 1) * BACKOFF_MS_MAX
         for operation in map(stage.operation, channel.operations):
             if waited > FAR_BELOW * operation.latency_slo_ms:
                 yield (

@@ -3,13 +3,12 @@
 A record says what is done to which part of a running stage, never how: `spec` is the object that the
 local cloud understands, `impact` is what the model of the stage is told. Whether the outcome of a fault
 can be decided at all (a delay next to a timeout cannot) is asked of `chaos.decidable`; for how long a
-fault stays is a lease (`chaos.lease`).
+fault stays is a lease (`chaos.lease`). How a spec is read back and checked stands in `chaos.spec`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from stages.blast_radius import Impact
@@ -22,14 +21,6 @@ ANSWER_BYTES_DEFAULT = 500
 """Head and body of every other answer, bytes."""
 
 
-class FaultError(ValueError):
-    """The object is not a fault; `problems` holds every finding."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
 class _Fault:
     """What every fault can say about itself."""
 
@@ -37,7 +28,7 @@ class _Fault:
     kind: ClassVar[str]
 
     def spec(self) -> dict[str, Any]:
-        """The JSON object of the local cloud's API; `from_spec` reads it back."""
+        """The JSON object of the local cloud's API; `chaos.spec.from_spec` reads it back."""
         return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]  # every subclass is a dataclass
 
 
@@ -303,71 +294,3 @@ Fault = (
     | DatabaseLocked
     | DatabaseSlow
 )
-
-CLASSES: dict[str, type[Fault]] = {
-    cls.kind: cls
-    for cls in (
-        Kill,
-        Pause,
-        CpuStarve,
-        Latency,
-        Blackhole,
-        Reset,
-        Refuse,
-        Bandwidth,
-        ClusterOutage,
-        DatabaseLocked,
-        DatabaseSlow,
-    )
-}
-"""Every class of fault by its kind."""
-
-
-def from_spec(raw: Any) -> Fault:
-    """Read what `spec` wrote; raise FaultError with all findings otherwise.
-
-    >>> from_spec({"kind": "kill", "service": "payments"})
-    Kill(service='payments')
-    """
-    if not isinstance(raw, Mapping) or raw.get("kind") not in CLASSES:
-        raise FaultError([f"not a fault: {raw!r}; 'kind' must be one of {', '.join(CLASSES)}"])
-    cls = CLASSES[raw["kind"]]
-    given = {name: value for name, value in raw.items() if name != "kind"}
-    if problems := _misfits(cls, given):
-        raise FaultError(problems)
-    fault: Fault = cls(**given)
-    if problems := malformed(fault):
-        raise FaultError(problems)
-    return fault
-
-
-def malformed(fault: Fault) -> list[str]:
-    """Every value of a fault that makes no sense anywhere, with the fault's target; [] for a sound one."""
-    least = {"jitter_ms": 0, "seed": 0}
-    findings = [
-        f"{fault.kind} of {fault.target}: {f.name}={value} must be at least {least.get(f.name, 1)}"
-        for f in fields(fault)
-        if isinstance(value := getattr(fault, f.name), int) and value < least.get(f.name, 1)
-    ]
-    match fault:
-        case CpuStarve(share=share) if not 0 < share < 1:
-            findings.append(f"{fault.kind} of {fault.target}: share={share} must lie between 0 and 1")
-        case Latency(delay_ms=delay, jitter_ms=jitter) if jitter > delay:
-            findings.append(f"{fault.kind} of {fault.target}: jitter_ms={jitter} is more than delay_ms={delay}")
-        case DatabaseSlow(hold_ms=hold, every_ms=every) if hold >= every:
-            findings.append(f"{fault.kind} of {fault.target}: hold_ms={hold} must be less than every_ms={every}")
-    return findings
-
-
-def _misfits(cls: type[Fault], given: Mapping[str, Any]) -> list[str]:
-    types: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float)}
-    known = {f.name: f for f in fields(cls)}
-    return [
-        *(f"{cls.kind}: unknown field {name!r}" for name in given if name not in known),
-        *(f"{cls.kind}: {n!r} is missing" for n, f in known.items() if f.default is MISSING and n not in given),
-        *(
-            f"{cls.kind}: {name}={value!r} must be of type {known[name].type}"
-            for name, value in given.items()
-            if name in known and (isinstance(value, bool) or not isinstance(value, types[str(known[name].type)]))
-        ),
-    ]

@@ -15,8 +15,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from chaos.decidable import wired
-from chaos.faults import Fault, FaultError, from_spec, malformed
+from chaos.faults import Fault
 from chaos.lease import ChaosError, CloudError, LeaseState, Live
+from chaos.spec import FaultError, from_spec, malformed
 from chaos.support import refusal
 from stages.catalogue import STAGES
 from stages.deployment import Deployment

@@ -10,9 +10,10 @@ from typing import Any
 from chaoslib.exceptions import ActivityFailed
 
 from chaos import controls, edge, observe, steady
-from chaos.faults import Fault, from_spec
+from chaos.faults import Fault
 from chaos.guard import Refused, stage_of
 from chaos.lease import Lease, State, new_token
+from chaos.spec import from_spec
 from chaos.target import Target, find, home, opened
 from stages.blast_radius import Effect, Prediction, predict
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from chaos.faults import CLASSES
+from chaos.spec import CLASSES
 
 LOCAL = "local"
 

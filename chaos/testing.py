@@ -28,14 +28,13 @@ from chaos.faults import (
     DatabaseLocked,
     DatabaseSlow,
     Fault,
-    FaultError,
     Kill,
     Latency,
     Pause,
     Refuse,
     Reset,
-    from_spec,
 )
+from chaos.spec import FaultError, from_spec
 from chaos.toys import Toy
 from stages.catalogue import STAGES
 from stages.deployment import Deployment, Instance, Wire

@@ -38,8 +38,8 @@ from chaos.testing import serving
 EVERY: tuple[Fault, ...] = (
     Kill(service="payments"),
     Pause(service="payments"),
-    CpuStarve(service="email", share=0.02, period_ms=1000),
-    Latency(wire="orders-payments", delay_ms=220),
+    CpuStarve(service="email", share=0.02, period_ms=2000),
+    Latency(wire="orders-payments", delay_ms=350),
     Latency(wire="storefront-analytics", delay_ms=10, jitter_ms=4, seed=1),
     Blackhole(wire="storefront-inventory"),
     Reset(wire="orders-email"),

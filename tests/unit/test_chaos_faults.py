@@ -11,10 +11,14 @@ import chaos
 from chaos import experiment
 from chaos.catalogue import NOT_KILLED, QUICK_COUNT, fault_named, faults_of
 from chaos.decidable import problems
-from chaos.faults import CLASSES, CpuStarve, DatabaseSlow, Fault, FaultError, Kill, Latency, from_spec
+from chaos.faults import CpuStarve, DatabaseSlow, Fault, Kill, Latency
+from chaos.spec import CLASSES, FaultError, from_spec
 from chaos.support import SUPPORT, refusal
 from stages.blast_radius import Impact
 from stages.catalogue import ASYNC, MESH, STAGES, SYNC, VARIANTS
+
+TIMEOUT_MS = SYNC.channel("orders-payments").timeout_ms or 0
+SLO_MS = SYNC.operation("track-order").latency_slo_ms
 
 ALL = [(stage, named) for stage in STAGES.values() for named in faults_of(stage)]
 IDS = [f"{stage.name}:{named.name}" for stage, named in ALL]
@@ -74,7 +78,7 @@ def test_a_value_that_makes_no_sense_is_refused(spec, said) -> None:
         ("payments-killed", Impact(down=frozenset({"payments"}), crashed=frozenset({"payments"}))),
         ("payments-paused", Impact(down=frozenset({"payments"}))),
         ("orders-email-reset", Impact(cut=frozenset({"orders-email"}))),
-        ("orders-payments-latency", Impact(delay_ms={"orders-payments": 440})),
+        ("storefront-analytics-latency", Impact(delay_ms={"storefront-analytics": 20})),
         ("storefront-inventory-bandwidth", Impact(delay_ms={"storefront-inventory": 5000})),
         ("payments-database-locked", Impact(down=frozenset({"payments"}))),
         ("inventory-database-slow", Impact(delay_ms={"storefront-inventory": 60, "orders-inventory": 60})),
@@ -122,14 +126,17 @@ def test_an_unknown_fault_is_answered_with_what_there_is() -> None:
     ("fault", "said"),
     [
         (Kill(service="payment"), "stage 'sync' has no service 'payment'"),
-        (Latency(wire="orders-payments", delay_ms=150), "too close to its timeout_ms=300"),
-        (Latency(wire="orders-payments", delay_ms=220, jitter_ms=100), "adds 240 to 640 ms"),
-        (Latency(wire="storefront-orders", delay_ms=300), "too close to its SLO of 500 ms"),
+        (Latency(wire="orders-payments", delay_ms=TIMEOUT_MS // 2), f"too close to its timeout_ms={TIMEOUT_MS}"),
+        (Latency(wire="orders-payments", delay_ms=2 * TIMEOUT_MS, jitter_ms=2 * TIMEOUT_MS - 1), "adds 2 to "),
+        (Latency(wire="storefront-orders", delay_ms=SLO_MS // 2), f"too close to its SLO of {SLO_MS} ms"),
         (CpuStarve(service="email", share=0.5, period_ms=1000), "may or may not suffice"),
-        (CpuStarve(service="email", share=0.02, period_ms=300), "stands still for 294 ms, too close to timeout_ms=300"),
+        (
+            CpuStarve(service="email", share=0.02, period_ms=2 * TIMEOUT_MS),
+            f"too close to the {2 * TIMEOUT_MS + 100} ms",
+        ),
         (DatabaseSlow(database="inventory", hold_ms=150, every_ms=600), "too close to the busy timeout of 200 ms"),
         (DatabaseSlow(database="inventory", hold_ms=90, every_ms=100), "leaves too little of every_ms=100"),
-        (from_spec({"kind": "database-locked", "database": "inventory"}), "waits 450 ms before it falls back"),
+        (from_spec({"kind": "database-locked", "database": "inventory"}), "waits 500 ms before it falls back"),
         (from_spec({"kind": "database-locked", "database": "storefront"}), "has no database 'storefront'"),
         (from_spec({"kind": "bandwidth", "wire": "storefront-inventory", "bytes_per_s": 20000}), "too close to its"),
     ],
