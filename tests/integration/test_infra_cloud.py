@@ -16,7 +16,7 @@ import pytest
 
 from infra.local.errors import CloudError, Conflict, Invalid, NotFound
 from infra.local.home import Home
-from infra.local.processes import alive, identify
+from infra.local.processes import alive, identify, state_of
 from infra.local.testing import CLUSTER, DATABASE, Callers, Shop, end, get, local_cloud, round_trip_us, until
 
 
@@ -266,6 +266,7 @@ def test_a_stopped_daemon_is_woken_by_the_next_command(tmp_path: Path) -> None:
         cloud.put("/deployments/d", {"stage": "s", "run_id": "r"})
         pid = int(cloud.home.lock.read_text())
         end(pid, signal.SIGSTOP)
+        until(lambda: state_of(identify(pid)) == "T", "the daemon is stopped")
         assert [d["name"] for d in cloud.get("/deployments")] == ["d"]
 
 

@@ -1,0 +1,229 @@
+"""Are requests read exactly, with every problem at once, and does the state survive its file?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.local import requests
+from infra.local.errors import CloudError, Conflict, Invalid, NotFound, Unavailable
+from infra.local.faultspec import KINDS, Fault
+from infra.local.home import Home, read_json, tail, write_atomically
+from infra.local.ports import Ports, port_range
+from infra.local.processes import ProcessId
+from infra.local.state import (
+    Cluster,
+    ClusterSpec,
+    DeploymentState,
+    Instance,
+    Lease,
+    Service,
+    ServiceSpec,
+    Wire,
+    WireSpec,
+    boot_id,
+)
+
+
+def _state(boot: str) -> DeploymentState:
+    return DeploymentState(
+        name="d",
+        stage="sync",
+        run_id="r",
+        variant="no-timeout",
+        owner=ProcessId(7, 70),
+        boot=boot,
+        wire_host=ProcessId(8, 80),
+        clusters={"c": Cluster(ClusterSpec("10.0.0.0/16", ("m",)), ProcessId(9, 90))},
+        databases={"b": {"url": "sqlite:///x"}},
+        wires={"w": Wire(WireSpec("users", "s"), 20001)},
+        services={
+            "s": Service(
+                ServiceSpec("c", "m", ("a",), {"K": "v"}, "/r", "b"),
+                Instance(20002, 10, ProcessId(10, 100)),
+                Instance(20003),
+                None,
+                "was ended by SIGKILL",
+            )
+        },
+        leases={"l": Lease(Fault("kill", "s"), 5.0, 100.0, "on", {"pids": [10]}, ProcessId(11, 110), "why")},
+    )
+
+
+def test_state_survives_its_file(tmp_path: Path) -> None:
+    state = _state(boot_id())
+    state.write(tmp_path)
+    assert DeploymentState.read(tmp_path) == state
+
+
+def test_after_another_boot_no_process_is_believed_and_every_lease_is_over(tmp_path: Path) -> None:
+    _state("another boot").write(tmp_path)
+    state = DeploymentState.read(tmp_path)
+    assert state is not None
+    instance = state.services["s"].instance
+    assert (state.wire_host, state.clusters["c"].host, instance and instance.process) == (None, None, None)
+    assert state.leases["l"].expires_s == 0
+    assert state.boot == boot_id()
+
+
+def test_a_file_that_is_no_state_is_no_state(tmp_path: Path) -> None:
+    assert DeploymentState.read(tmp_path) is None
+    (tmp_path / "state.json").write_text("{")
+    assert DeploymentState.read(tmp_path) is None
+    (tmp_path / "state.json").write_text('{"format": 99}')
+    assert DeploymentState.read(tmp_path) is None
+
+
+FAULTS: list[dict[str, object]] = [
+    {"kind": "kill", "service": "s"},
+    {"kind": "pause", "service": "s"},
+    {"kind": "cpu-starve", "service": "s", "share": 0.02, "period_ms": 500},
+    {"kind": "latency", "wire": "w", "delay_ms": 50, "jitter_ms": 10, "seed": 3},
+    {"kind": "blackhole", "wire": "w"},
+    {"kind": "reset", "wire": "w"},
+    {"kind": "refuse", "wire": "w"},
+    {"kind": "bandwidth", "wire": "w", "bytes_per_s": 1000},
+    {"kind": "cluster-outage", "cluster": "c"},
+    {"kind": "database-locked", "database": "d"},
+    {"kind": "database-slow", "database": "d", "hold_ms": 100, "every_ms": 300},
+]
+
+
+@pytest.mark.parametrize("raw", FAULTS, ids=lambda raw: raw["kind"])
+def test_fault_objects_round_trip(raw: dict[str, object]) -> None:
+    assert Fault.from_json(raw).to_json() == raw
+
+
+def test_every_kind_of_fault_has_an_undo_and_a_round_trip() -> None:
+    assert {raw["kind"] for raw in FAULTS} == KINDS.keys()
+    assert all(kind.undo for kind in KINDS.values())
+
+
+def test_defaults_are_filled_in() -> None:
+    assert Fault.from_json({"kind": "latency", "wire": "w", "delay_ms": 5}).numbers == {
+        "delay_ms": 5,
+        "jitter_ms": 0,
+        "seed": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw", "problems"),
+    [
+        ("text", ["kind is 'text', known are"]),
+        ({"kind": "meteor"}, ["kind is 'meteor', known are"]),
+        ({"kind": "kill", "wire": "w"}, ["kill needs the name of a service", "kill knows no 'wire'"]),
+        (
+            {"kind": "cpu-starve", "service": "s", "share": 2, "period_ms": 1.5},
+            ["share is 2", "period_ms is 1.5"],
+        ),
+        ({"kind": "bandwidth", "wire": "w", "bytes_per_s": True}, ["bytes_per_s is True"]),
+        ({"kind": "latency", "wire": "w", "delay_ms": 1.5}, ["delay_ms is 1.5, must be a whole number"]),
+        ({"kind": "latency", "wire": "w", "delay_ms": float("nan")}, ["delay_ms is nan"]),
+        ({"kind": "database-slow", "database": "d", "hold_ms": 9, "every_ms": 9}, ["hold_ms is 9, must be below"]),
+    ],
+)
+def test_malformed_faults_are_refused_with_every_problem(raw: object, problems: list[str]) -> None:
+    with pytest.raises(Invalid) as caught:
+        Fault.from_json(raw)
+    assert len(caught.value.problems) == len(problems)
+    assert all(seen.startswith(wanted) for seen, wanted in zip(caught.value.problems, problems, strict=True))
+
+
+def test_a_deployment_request_lists_every_problem() -> None:
+    with pytest.raises(Invalid) as caught:
+        requests.read_deployment({"stage": 1, "run_id": "../x", "owner_pid": True, "more": 1})
+    assert len(caught.value.problems) == 4
+
+
+def test_a_body_that_is_no_object_is_refused() -> None:
+    with pytest.raises(Invalid, match="the body must be a JSON object, not list"):
+        requests.read_wire([])
+
+
+def test_a_service_spec_is_read_with_its_defaults() -> None:
+    assert requests.read_service({"cluster": "c", "module": "a.b"}) == ServiceSpec("c", "a.b")
+
+
+def test_an_environment_that_cannot_be_set_is_refused() -> None:
+    with pytest.raises(Invalid, match="which an environment cannot hold"):
+        requests.read_service({"cluster": "c", "module": "m", "env": {"A=B": "x"}})
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (409, Conflict), (422, Invalid), (500, Unavailable)])
+def test_errors_keep_their_kind_over_http(status: int, kind: type[CloudError]) -> None:
+    error = CloudError.of_status(status, "why", ["a", "b"])
+    assert (type(error), str(error), error.problems, error.status) == (kind, "why", ("a", "b"), status)
+
+
+def test_a_home_whose_socket_paths_would_be_too_long_is_refused_by_name(tmp_path: Path) -> None:
+    home = Home.at(tmp_path / ("x" * 100))
+    with pytest.raises(Invalid, match=r"STAGES_HOME .* is too long"):
+        home.create()
+    assert not home.path.exists()
+
+
+def test_a_home_that_others_can_enter_is_refused_unless_it_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "open"
+    path.mkdir(mode=0o755)
+    Home.at(path).create()
+    assert path.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o755)
+    with pytest.raises(Invalid, match="has mode 0755"):
+        Home.at(path).create()
+
+
+def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(Invalid, match="is not a directory"):
+        Home.at(tmp_path / "file").create()
+
+
+def test_control_sockets_of_different_hosts_differ_and_are_found_by_their_deployment(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    home.create()
+    mine = [home.control("a", "wires"), home.control("a", "cluster/c")]
+    for path in (*mine, home.control("b", "wires")):
+        path.touch()
+    assert home.controls("a") == sorted(mine)
+
+
+def test_an_atomic_write_leaves_no_scratch_file(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a.json", '{"x": 1}')
+    assert read_json(tmp_path / "a.json") == {"x": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_tail_gives_the_last_lines_from_an_offset(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("old\none\ntwo\nthree\n")
+    assert tail(tmp_path / "log", 2) == ["two", "three"]
+    assert tail(tmp_path / "log", 9, offset=4) == ["one", "two", "three"]
+    assert tail(tmp_path / "missing", 9) == []
+
+
+@pytest.mark.parametrize("text", ["x", "1-2", "5000-4000", "20000", "20000-70000"])
+def test_nonsense_as_port_range_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="STAGES_PORTS"):
+        port_range({"STAGES_PORTS": text})
+
+
+def test_two_holders_of_ports_never_get_the_same_one() -> None:
+    one, two = Ports(range(24000, 24020)), Ports(range(24000, 24020))
+    mine = {one.reserve() for _ in range(5)}
+    theirs = {two.reserve() for _ in range(5)}
+    assert mine & theirs == set()
+    for port in mine:
+        one.release(port)
+    for port in theirs:
+        two.release(port)
+
+
+def test_a_port_that_was_had_before_can_be_had_again_and_taken_ones_are_left() -> None:
+    ports = Ports(range(24020, 24040))
+    first = ports.reserve()
+    ports.release(first)
+    assert ports.reserve(preferred=first) == first
+    assert ports.reserve(taken=[first + 1]) > first + 1
+    for port in range(24020, 24040):
+        ports.release(port)
