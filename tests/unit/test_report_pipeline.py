@@ -23,7 +23,7 @@ from suite.report.testing import objectives
 from suite.report.text import print_summary
 from suite.stage_run import run_stage
 from suite.store import Store
-from suite.testing import World
+from suite.testing.world import World
 from suite.verdict import run_document
 
 FAULTS = ("payments-killed", "inventory-killed", "email-killed")
