@@ -29,12 +29,12 @@ WINDOWS_MAX = 12
 CLOSED_LOOP = """
 from locust import FastHttpUser, constant_throughput, task
 class ClosedLoop(FastHttpUser):
-    wait_time = constant_throughput(20)
+    wait_time = constant_throughput(33)
     @task
     def browse(self):
         self.client.get("/products")
 """
-"""What everybody writes: 5 such users are to make 100 requests per second."""
+"""What everybody writes: 3 such users are to make 100 requests per second."""
 
 
 def read(file: Path) -> list[Invocation | Unsent | Stall]:
@@ -98,7 +98,7 @@ def test_an_open_loop_sees_a_stall_of_two_seconds_in_its_p99_and_a_closed_loop_h
     (tmp_path / "closed.py").write_text(CLOSED_LOOP)
     with running_shop(delay_ms=DELAY_MS) as shop, LocustDriver(tmp_path) as driver:
         driver.start(edge=shop.edge, run_id="r1", rate_per_s=100, mix=EQUAL, seed=SEED)
-        options = f"--headless --host {shop.edge} -u 5 -r 5 -t 12s --json --only-summary --stop-timeout 5"
+        options = f"--headless --host {shop.edge} -u 3 -r 3 -t 12s --json --only-summary --stop-timeout 5"
         closed = subprocess.Popen(
             [sys.executable, "-m", "locust", "-f", str(tmp_path / "closed.py"), *options.split()],
             stdout=subprocess.PIPE,
