@@ -14,14 +14,14 @@ from workloads import domain
 from workloads.adapters.fan_out import FanOutPublisher
 from workloads.adapters.rest import RestCaller
 from workloads.adapters.sql import SqlRepository
+from workloads.api import accounts, leaves, orders, probes, storefront
 from workloads.handlers.compensator import Compensator, Effects
 from workloads.handlers.inbox import TransactionalInbox
 from workloads.handlers.leaves import HANDLERS
 from workloads.handlers.registration import Registration
 from workloads.handlers.saga import OrderSaga
 from workloads.problems import ProblemError
-from workloads.resilience import Guard, monotonic_ns
-from workloads.services import accounts, leaves, orders, probes, storefront
+from workloads.resilience import Breaker, Guard, monotonic_ns
 from workloads.settings import Peer, Settings
 from workloads.telemetry import Telemetry
 from workloads.web import Shell, new_app
@@ -136,11 +136,15 @@ def _mount(app: FastAPI, settings: Settings, caller: RestCaller, repository: Sql
 def _caller(settings: Settings, telemetry: Telemetry) -> RestCaller:
     peers = {name: _weakened(peer, settings.disabled) for name, peer in settings.peers.items()}
     rng = random.Random()
-    guards = {name: Guard(name, peer, rng=rng, changed=telemetry.breaker) for name, peer in peers.items()}
-    for name, peer in peers.items():
-        if peer.breaker:
-            telemetry.breaker_exists(name)
+    guards = {name: Guard(name, peer, _breaker(name, peer, telemetry), rng=rng) for name, peer in peers.items()}
     return RestCaller(peers, guards, telemetry, deadlines="timeout" not in settings.disabled)
+
+
+def _breaker(callee: str, peer: Peer, telemetry: Telemetry) -> Breaker | None:
+    if not peer.breaker:
+        return None
+    telemetry.breaker_exists(callee)
+    return Breaker(callee, telemetry.breaker)
 
 
 def _weakened(peer: Peer, disabled: frozenset[str]) -> Peer:

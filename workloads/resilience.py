@@ -139,16 +139,17 @@ class Guard:
         self,
         callee: str,
         peer: Peer,
+        breaker: Breaker | None,
         *,
         rng: random.Random,
-        changed: Callable[[str, str], None],
         backoff_s: float = BACKOFF_S,
     ) -> None:
+        """Timeout and attempts are the peer's; no breaker means that the callee is never left alone."""
         self._callee = callee
         self._peer = peer
         self._rng = rng
         self._backoff_s = backoff_s
-        self._breaker = Breaker(callee, changed) if peer.breaker else None
+        self._breaker = breaker
 
     async def run(self, attempt: Callable[[float | None], Awaitable[T]], *, repeatable: bool) -> T:
         """Run `attempt(seconds it may take)` until it succeeds or nothing more may be tried.

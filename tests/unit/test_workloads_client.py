@@ -7,8 +7,8 @@ import random
 
 import pytest
 
+from workloads.api.storefront import HOME, catalogue_document, order_document
 from workloads.client import OPERATIONS, Answer, NotReady, Request, Shopper, Trouble
-from workloads.services.storefront import HOME, catalogue_document, order_document
 
 PRODUCTS = [{"id": "p-01", "name": "Lamp", "price_cents": 999, "available": 5}]
 

@@ -56,6 +56,12 @@ class MemoryRepository:
 
     async def write(self, work: Callable[[MemoryUnit], T]) -> T:
         self._open()
+        try:
+            return self._transact(work)
+        except Conflict:
+            return self._transact(work)
+
+    def _transact(self, work: Callable[[MemoryUnit], T]) -> T:
         unit = MemoryUnit(dict(self.records))
         result = work(unit)
         self.records = unit.records

@@ -10,6 +10,10 @@ import gc
 import os
 import sys
 
+from workloads.server import serve
+from workloads.settings import Settings, SettingsError
+from workloads.telemetry import TelemetryError, start_logging
+
 WRONG_USAGE = 254
 CRASHED = 255
 GC_THRESHOLD = (10_000, 20, 20)
@@ -18,10 +22,6 @@ GC_THRESHOLD = (10_000, 20, 20)
 
 def run(name: str) -> int:
     """Serve until SIGTERM; return the exit status: 0 after a drain, 254 for bad settings, 255 if it cannot start."""
-    from workloads.server import serve
-    from workloads.settings import Settings, SettingsError
-    from workloads.telemetry import TelemetryError, start_logging
-
     try:
         settings = Settings.from_env({"SHOP_SERVICE": name, **os.environ})
         if settings.service != name:
@@ -38,7 +38,3 @@ def run(name: str) -> int:
         print(f"workloads.services: {name} cannot start: {error}", file=sys.stderr)
         return CRASHED
     return 0
-
-
-# at the end: the modules of this package are imported by what this import pulls in
-import workloads.server  # noqa: E402, F401

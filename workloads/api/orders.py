@@ -7,11 +7,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import Response
 
+from workloads.api import bodies
+from workloads.api.bodies import Id, Key
 from workloads.domain import Record
 from workloads.handlers.saga import OrderSaga
 from workloads.messages import PlaceOrder
-from workloads.services import bodies
-from workloads.services.bodies import Id, Key
 from workloads.web import answer
 
 

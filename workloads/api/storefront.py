@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 from workloads import hal, problems
+from workloads.api import bodies
+from workloads.api.bodies import Id, Key
 from workloads.domain import QUANTITY_MAX
 from workloads.hal import Document
 from workloads.messages import (
@@ -31,8 +33,6 @@ from workloads.messages import (
 )
 from workloads.ports import Caller, CallFailed, CallRefused
 from workloads.problems import ProblemError
-from workloads.services import bodies
-from workloads.services.bodies import Id, Key
 from workloads.web import answer
 
 log = structlog.get_logger()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from fastapi import FastAPI
 from fastapi.responses import Response
 
+from workloads.api import bodies
+from workloads.api.bodies import Id, Key
 from workloads.messages import (
     AccountRegistered,
     AccountWithdrawn,
@@ -26,8 +28,6 @@ from workloads.messages import (
     StoreCatalogue,
 )
 from workloads.ports import Inbox
-from workloads.services import bodies
-from workloads.services.bodies import Id, Key
 from workloads.web import answer
 
 
