@@ -54,14 +54,16 @@ def after_activity_control(
 
 
 def append(path: Path, told: steps.Told) -> None:
-    """Write one FaultEvent with the present time; it is on disk, or OSError was raised, when this returns."""
+    """Write one FaultEvent with the present time, or raise OSError.
+
+    It survives the death of this process. Not that of the machine, whose faults die with it: no fsync, which
+    may wait for seconds on a busy disk.
+    """
     fault, step, detail = told
     line = dump(FaultEvent(fault=fault, step=step, at_ns=time.monotonic_ns(), detail=detail)) + "\n"
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.write(file, line.encode())
-        if step is FaultStep.INTENT:
-            os.fsync(file)
     finally:
         os.close(file)
 

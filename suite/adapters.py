@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from chaos.driver import ChaosDriver, ChaosDriverError
-from infra.local.errors import CloudError, Invalid, NotFound
+from infra.local.errors import CloudError, Conflict, Invalid, NotFound
 from infra.local.target import LocalTarget
 from loadtests.driver import LoadError, LocustDriver
 from stages.check import Outstanding
@@ -53,6 +53,8 @@ class LocalStages:
         progress: Callable[[str], None],
     ) -> Deployment:
         new = name not in self.names()
+        if not new:
+            run_id = self.get(name).run_id  # what runs keeps its tag; `up` repairs it, or changes nothing
         try:
             with _translated():
                 return self._local.up(
@@ -121,7 +123,7 @@ def _translated() -> Iterator[None]:
     """Errors of the local cloud in the pipeline's words."""
     try:
         yield
-    except (Invalid, NotFound) as error:
+    except (Conflict, Invalid, NotFound) as error:
         raise BadInput(error.problems or [str(error)]) from error
     except CloudError as error:
         raise SuiteError(str(error)) from error

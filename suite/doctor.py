@@ -8,6 +8,7 @@ import platform
 import sys
 from dataclasses import asdict, dataclass
 
+from rich.markup import escape
 from rich.table import Table
 
 from stages.catalogue import STAGES
@@ -40,7 +41,7 @@ def examine(target: Target) -> Page:
         table.add_column(column, overflow="fold")
     for f in findings:
         mark = "[green]ok[/]" if f.ok else ("[yellow]--[/]" if f.optional else "[red]no[/]")
-        table.add_row(mark, f.need, f.found, f.needed_for, "" if f.ok else f.remedy)
+        table.add_row(mark, *(escape(x) for x in (f.need, f.found, f.needed_for, "" if f.ok else f.remedy)))
     return Page({"ok": ok, "findings": [asdict(f) for f in findings]}, (table,))
 
 

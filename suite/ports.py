@@ -70,8 +70,9 @@ class Target(Protocol):
         owner_pid: int | None,
         progress: Callable[[str], None],
     ) -> Deployment:
-        """Deploy, or bring a deployment of that name to this stage; return at the first good user request.
+        """Deploy, or repair a deployment of that name and stage; return at the first good user request.
 
+        `run_id` tags a new deployment; one that runs already keeps its own.
         With `owner_pid` the target tears the deployment down by itself when that process dies.
         On failure nothing of a new deployment is left.
         """

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from stages.blast_radius import Prediction, predict
+from stages.blast_radius import Effect, Prediction, blast_radius, predict
 from stages.catalogue import STAGES, VARIANTS
 from stages.diff import diff
 from stages.model import Kind, Stage
@@ -100,15 +100,23 @@ def stage(chosen: Stage, plans: Sequence[FaultPlan]) -> Page:
     text: list[RenderableType] = [chosen.change + ", because: " + chosen.reason, systems, operations, channels]
     if chosen.gaps:
         text.append(gaps)
-    return Page(content, (*text, matrix(chosen, predictions)))
+    return Page(content, (*text, *matrix(chosen, predictions)))
 
 
-def matrix(chosen: Stage, predictions: Mapping[str, Mapping[str, Prediction]]) -> Table:
-    """The predicted class of every fault and operation."""
+SYMBOLS = {Effect.UNAFFECTED: ".", Effect.DEGRADED: "o", Effect.DELAYED: "~", Effect.FAILING: "X"}
+
+
+def matrix(chosen: Stage, predictions: Mapping[str, Mapping[str, Prediction]]) -> tuple[RenderableType, ...]:
+    """The predicted class of every fault and operation, and the blast radius that follows."""
     printed = table("predicted", *(o.name for o in chosen.operations))
     for fault, row in predictions.items():
-        printed.add_row(fault, *(str(row[o.name].effect) for o in chosen.operations))
-    return printed
+        printed.add_row(fault, *(SYMBOLS[row[o.name].effect] for o in chosen.operations))
+    legend = "  ".join(f"{symbol} {effect}" for effect, symbol in SYMBOLS.items())
+    radius = blast_radius(chosen, predictions)
+    return (
+        printed,
+        f"{legend}\npredicted blast radius: {radius:.2f}; a cell's reason: 'stages show {chosen.name} --json'",
+    )
 
 
 def difference(before: Stage, after: Stage, catalogue: Catalogue) -> Page:
@@ -154,6 +162,6 @@ def status(target: Target, names: Iterable[str]) -> Page:
 def table(*columns: str, title: str | None = None) -> Table:
     """An empty table in the style of all of ours."""
     made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        made.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        made.add_column(column, overflow="fold", no_wrap=number == 0)  # the first column is a name to copy
     return made

@@ -51,7 +51,7 @@ class Cloud:
                 continue
             deployed = self._deployments[state.name] = self._deployed(state)
             if state.deleting or (state.owner is not None and not alive(state.owner)):
-                self._in_background(self._delete(state.name), f"finishing the deletion of {state.name}")
+                self._in_background(self.delete(state.name), f"finishing the deletion of {state.name}")
                 continue
             log.info("adopting %s", state.name)
             try:
@@ -145,7 +145,7 @@ class Cloud:
         if request.owner_pid is None:
             return None
         owner = identify(request.owner_pid)
-        if owner is None:
+        if not alive(owner):
             raise Invalid(f"owner_pid {request.owner_pid} is no process")
         return owner
 

@@ -7,12 +7,13 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from infra.local.clusters import Clusters
 from infra.local.context import Context, log
 from infra.local.edges import Edges
-from infra.local.errors import Conflict, NotFound
+from infra.local.errors import CloudError, Conflict, NotFound
 from infra.local.home import Home
 from infra.local.leases import Leases
 from infra.local.processes import NotOurs, ProcessId, alive, gone, kill, send, state_of, stop, tagged
@@ -93,20 +94,26 @@ class Deployed:
 
     async def describe(self) -> dict[str, Any]:
         """The Deployment record, every resource with its state, every fault that is on."""
-        listening = (await self.edges.stats())["wires"]
+        listening = await self._listening()
         resources: list[dict[str, Any]] = [self.clusters.get(name) for name in self.state.clusters]
         resources += [self.get_database(name) for name in self.state.databases]
         for name, wire in self.state.wires.items():
-            state = "listening" if listening.get(name, {}).get("listening") else "refusing"
-            resources.append(
-                {"kind": "wire", "name": name, "state": state, "listen": f"127.0.0.1:{wire.port}", **_spec(wire.spec)}
-            )
+            known = {"listen": f"127.0.0.1:{wire.port}", **asdict(wire.spec)}
+            resources.append({"kind": "wire", "name": name, "state": listening.get(name, "unknown"), **known})
         resources += [self.services.get(name) for name in self.state.services]
         return {
             "deployment": json.loads(record(self.state, self.context.home).to_json()),
             "resources": resources,
             "faults": await self.faults(),
         }
+
+    async def _listening(self) -> dict[str, str]:
+        """State per wire; empty while the wire host does not answer."""
+        try:
+            wires = (await self.edges.stats())["wires"]
+        except CloudError:
+            return {}
+        return {name: "listening" if seen["listening"] else "refusing" for name, seen in wires.items()}
 
     async def faults(self) -> list[dict[str, Any]]:
         """Every fault that is on now."""
@@ -181,12 +188,12 @@ class Deployed:
         for task in self._work:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
+        await self.context.end_background()
         await asyncio.gather(*(self._stop_service(name) for name in self.state.services))
         await self.edges.stop()
         for cluster in self.state.clusters.values():
             await stop(cluster.host, self.context.tags, grace_s=0.5)
         await sweep(self.context.home, self.state.name)
-        await self.context.end_background()
         for service in self.state.services.values():
             if service.instance is not None:
                 self.context.ports.release(service.instance.port)
@@ -234,7 +241,3 @@ async def sweep(home: Home, name: str) -> list[int]:
                 continue
             found.append(process.pid)
     return found
-
-
-def _spec(spec: Any) -> dict[str, str]:
-    return {"caller": spec.caller, "callee": spec.callee}

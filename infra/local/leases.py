@@ -71,7 +71,7 @@ class Leases:
     async def get(self, name: str) -> dict[str, Any]:
         """The lease with what can be seen of its fault."""
         lease = self._named(name)
-        evidence = await self._injector(lease).evidence(name, lease) if lease.holds else lease.evidence.get("final", {})
+        evidence = await self._evidence(name, lease) if lease.holds else lease.evidence.get("final", {})
         left = max(0.0, lease.expires_s - time.monotonic()) if lease.holds else 0.0
         return {
             "lease": name,
@@ -158,7 +158,7 @@ class Leases:
             if not lease.holds:
                 return
             injector = self._injector(lease)
-            final = await self._last_evidence(name, lease)
+            final = await self._evidence(name, lease)
             lease.state = "undoing"  # from here on its target may live again
             try:
                 await injector.off(name, lease)
@@ -170,7 +170,7 @@ class Leases:
                 lease.evidence["final"] = final
                 self._context.save()
 
-    async def _last_evidence(self, name: str, lease: Lease) -> dict[str, Any]:
+    async def _evidence(self, name: str, lease: Lease) -> dict[str, Any]:
         try:
             return await self._injector(lease).evidence(name, lease)
         except CloudError as error:

@@ -36,13 +36,8 @@ class Ports:
         self._next = 0
         self._held: dict[int, socket.socket] = {}
 
-    def reserve(self, preferred: int | None = None, taken: Iterable[int] = ()) -> int:
-        """A port that nobody has and that is not in `taken`; the preferred one if it can be had.
-
-        Raise Unavailable if every port of the range is in use.
-        """
-        if preferred is not None and (preferred in self._held or self._bind(preferred, strict=False)):
-            return preferred
+    def reserve(self, taken: Iterable[int] = ()) -> int:
+        """A port that nobody has and that is not in `taken`. Raise Unavailable if there is none in the range."""
         excluded = set(taken) | self._held.keys()
         for _ in self._allowed:
             port = self._allowed[self._next % len(self._allowed)]
@@ -54,6 +49,10 @@ class Ports:
             f"end another deployment (`stages down`) or set {VARIABLE}"
         )
 
+    def hold(self, port: int) -> bool:
+        """Reserve a port whose listener has just ended; False if somebody listens there."""
+        return port in self._held or self._bind(port, strict=False)
+
     def release(self, port: int) -> None:
         """Give up a reservation; unknown ports are fine."""
         held = self._held.pop(port, None)
@@ -63,7 +62,7 @@ class Ports:
     def _bind(self, port: int, *, strict: bool) -> bool:
         holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            if not strict:  # it was ours a moment ago: its old connections may still be in TIME_WAIT
+            if not strict:  # its old connections may still be in TIME_WAIT
                 holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             holder.bind(("127.0.0.1", port))
         except OSError:

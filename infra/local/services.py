@@ -24,6 +24,7 @@ READY_S = 40.0
 """Longest start of an instance: nine at once on two busy cores have taken 5 s."""
 
 POLL_S = 0.03
+STATUS_LOOKS = 5
 QUIET_S = 3.0
 """Longest wait for the last answers of an instance that is being replaced; it drains itself anyway."""
 
@@ -153,9 +154,9 @@ class Services:
         self._context.save()
         self.watch(name)
         await self._edges.point(name)
-        if before is not None and service.old is None and before.port != started.port:
-            self._context.ports.release(before.port)
         await self._retire(service)
+        if before is not None and before.port != started.port:
+            self._context.ports.release(before.port)
 
     async def _retire(self, service: Service) -> None:
         if service.old is None:
@@ -168,7 +169,9 @@ class Services:
     async def _launch(self, name: str, service: Service, spec: ServiceSpec, preferred: int | None) -> Instance:
         ports = self._context.ports
         path = self._context.log_of(name)
-        instance = Instance(ports.reserve(preferred, self._context.taken_ports()), size_of(path))
+        old = preferred is not None and ports.hold(preferred)
+        port = preferred if preferred is not None and old else ports.reserve(self._context.taken_ports())
+        instance = Instance(port, size_of(path))
         service.next = instance
         self._context.save()
         try:
@@ -222,15 +225,23 @@ class Services:
         return await http_status("127.0.0.1", instance.port, spec.ready_path, timeout_s=1.0) == 200
 
     async def _status(self, cluster: str, process: ProcessId) -> int | None:
-        """How a process ended: its host knows, or we do if it was orphaned."""
+        """How a process ended: its host knows, or we do if it was orphaned; None if nobody could see it."""
         known = self._context.state.clusters.get(cluster)
-        if known is not None and alive(known.host):
-            try:
-                answer = await ask(await self._clusters.host(cluster), {"cmd": "status", "pid": process.pid}, 1.0)
-            except (HostError, CloudError):
-                return None
-            return None if answer["status"] is None else int(answer["status"])
-        return self._context.reaper.status(process.pid)
+        for _ in range(STATUS_LOOKS):
+            status = self._context.reaper.status(process.pid)
+            if status is None and known is not None and alive(known.host):
+                status = await self._status_by_host(cluster, process)
+            if status is not None:
+                return status
+            await asyncio.sleep(POLL_S)  # its parent, dying too, is yet to collect it or to leave it to us
+        return None
+
+    async def _status_by_host(self, cluster: str, process: ProcessId) -> int | None:
+        try:
+            answer = await ask(await self._clusters.host(cluster), {"cmd": "status", "pid": process.pid}, 1.0)
+        except (HostError, CloudError):
+            return None
+        return None if answer["status"] is None else int(answer["status"])
 
     async def _until_gone(self, name: str, instance: Instance, process: ProcessId) -> None:
         await gone(process)
@@ -239,6 +250,7 @@ class Services:
             return
         service.ended = describe_status(await self._status(service.spec.cluster, process))
         log.info("%s: %s (process %d) %s", self._context.state.name, name, process.pid, service.ended)
+        self._context.ports.hold(instance.port)  # it comes back there, and until then the address must refuse
         self._context.save()
         await self._edges.point(name)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stages.check.counting import MS_NS
 from stages.check.verdict import Check, Verdict
 from stages.history import Audit, FaultEvent, FaultStep, Invocation, Outcome
 from stages.model import Gap, Kind, Stage
@@ -80,9 +81,11 @@ class Seen:
 
     def gap(self, operation: str, at_ns: int) -> Gap | None:
         """The gap of the stage that predicts a loss at this moment, if one does."""
+        # What was under way when the fault was ordered may have begun as long before as it may take.
+        under_way_ns = self.stage.operation(operation).latency_slo_ms * MS_NS
         for gap in self.stage.gaps:
             windows = self._windows(gap.crash_of) if gap.operation == operation else ()
-            if any(start <= at_ns <= end for start, end in windows):
+            if any(start - under_way_ns <= at_ns <= end for start, end in windows):
                 return gap
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -204,3 +205,28 @@ def test_heal_undoes_everything_everywhere_also_a_stop_nobody_confesses_to(shop:
 
 def test_nothing_of_a_fault_stays_on_disk(shop: Shop) -> None:
     assert list(Path(shop.home.deployment(shop.name) / "leases").iterdir()) == []
+
+
+def test_the_address_of_a_dead_service_refuses_and_cannot_be_taken(shop: Shop) -> None:
+    url = shop.cloud.get(shop.at("services/back"))["url"]
+    port = int(url.rpartition(":")[2])
+    shop.fault("vacant", kind="kill", service="back")
+    until(lambda: not _can_bind(port), "the port is kept")
+    assert get(("127.0.0.1", port))[0] == "refused"
+    shop.undo("vacant")
+
+
+def _can_bind(port: int) -> bool:
+    with socket.socket() as thief:
+        try:
+            thief.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def test_how_services_ended_is_known_although_their_cluster_host_died_with_them(shop: Shop) -> None:
+    shop.fault("blow", kind="cluster-outage", cluster=CLUSTER)
+    ended = until(lambda: shop.cloud.get(shop.at("services/back"))["ended"], "the cloud knows how it ended")
+    assert ended == "was ended by SIGKILL"
+    shop.undo("blow")

@@ -7,20 +7,19 @@ from dataclasses import replace
 import pytest
 
 from stages.blast_radius import Effect, Impact, Prediction, predict
-from stages.catalogue import SYNC
 from stages.check import Baseline, Cell, FaultJudgement, Outstanding, Span, judge_fault, measured_radius
 from stages.history import Invocation, Stall, Unsent
-from stages.testing import OPERATIONS, invocation, ns, stall, steady
+from stages.testing import OPERATIONS, SHOP, invocation, ns, stall, steady
 
 SEEN_S = 30.0
 """The fault is seen then; 30 s of healthy baseline lie before."""
 
 HEALTHY = steady(OPERATIONS, 0, SEEN_S)
-PAYMENTS_DOWN = predict(SYNC, Impact(down=frozenset({"payments"})))
-INVENTORY_DOWN = predict(SYNC, Impact(down=frozenset({"inventory"})))
-ALL_DOWN = predict(SYNC, Impact(down=frozenset(SYNC.services_in("shop"))))
-NOTHING = predict(SYNC, Impact())
-BASELINE = Baseline.of(SYNC, HEALTHY, [Span(start_ns=0, end_ns=ns(SEEN_S))])
+PAYMENTS_DOWN = predict(SHOP, Impact(down=frozenset({"payments"})))
+INVENTORY_DOWN = predict(SHOP, Impact(down=frozenset({"inventory"})))
+ALL_DOWN = predict(SHOP, Impact(down=frozenset(SHOP.services_in("shop"))))
+NOTHING = predict(SHOP, Impact())
+BASELINE = Baseline.of(SHOP, HEALTHY, [Span(start_ns=0, end_ns=ns(SEEN_S))])
 
 
 def judge(
@@ -39,7 +38,7 @@ def judge(
 ) -> FaultJudgement:
     """A look `at_s` seconds after the fault was seen, with 72 promised cells in the run."""
     return judge_fault(
-        stage=SYNC,
+        stage=SHOP,
         fault="the-fault",
         predictions=predictions,
         invocations=during,
@@ -205,7 +204,7 @@ def test_arrivals_that_the_generator_could_not_send_are_no_proof_of_health() -> 
 
 
 def test_a_stalled_baseline_buys_nothing() -> None:
-    sick = Baseline.of(SYNC, steady(OPERATIONS, 0, SEEN_S, bad_every=10), [Span(start_ns=0, end_ns=ns(SEEN_S))])
+    sick = Baseline.of(SHOP, steady(OPERATIONS, 0, SEEN_S, bad_every=10), [Span(start_ns=0, end_ns=ns(SEEN_S))])
     assert classes(judge(NOTHING, during({"browse": 15}), baseline=sick))["browse"] == "unknown"
 
 
@@ -278,15 +277,15 @@ def test_a_look_before_anything_counts_is_undecided_not_an_error() -> None:
 
 def test_the_measured_radius_lies_between_what_the_undecided_may_turn_out_to_be() -> None:
     cells = judge(PAYMENTS_DOWN, during(PAYMENTS_FAIL), at_s=12).cells
-    whole = measured_radius(SYNC, cells)
+    whole = measured_radius(SHOP, cells)
     assert (whole.low, whole.measured, whole.high) == (pytest.approx(5 / 13),) * 3
     unsure = [replace(c, measured="unknown") if c.operation in ("browse", "place-order") else c for c in cells]
-    found = measured_radius(SYNC, unsure)
+    found = measured_radius(SHOP, unsure)
     assert (found.low, found.high) == (pytest.approx(2 / 13), pytest.approx(7 / 13))
     assert found.low <= found.measured <= found.high
 
 
 def test_nothing_measured_is_no_radius() -> None:
-    assert (measured_radius(SYNC, []).low, measured_radius(SYNC, []).high) == (0.0, 1.0)
+    assert (measured_radius(SHOP, []).low, measured_radius(SHOP, []).high) == (0.0, 1.0)
     unsure = [replace(c, measured="unknown") for c in judge(NOTHING, during()).cells]
-    assert measured_radius(SYNC, unsure).measured == 0.5
+    assert measured_radius(SHOP, unsure).measured == 0.5

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from stages.catalogue import SYNC
 from stages.check.counting import Censor, Counts, Outstanding, Span, bad_in, count
 from stages.history import Invocation, Outcome, Unsent
-from stages.testing import invocation, ns, small, stall, steady
+from stages.testing import SHOP, invocation, ns, small, stall, steady
 
-BROWSE = small(SYNC, "browse")  # its SLO is 500 ms
+BROWSE = small(SHOP, "browse")  # its SLO is 500 ms
 SPAN = Span(start_ns=ns(10), end_ns=ns(20))
 NO_STALL = Censor([])
 

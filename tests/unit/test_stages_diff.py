@@ -71,5 +71,5 @@ def test_services_and_channels_that_come_and_go_are_named() -> None:
 def test_a_changed_value_is_said_with_both_values() -> None:
     slow = tuple(replace(c, timeout_ms=900) if c.name == "orders-payments" else c for c in SYNC.channels)
     assert diff(SYNC, replace(SYNC, channels=slow)).sentences() == [
-        "orders-payments changes timeout_ms from 300 to 900"
+        "orders-payments changes timeout_ms from 500 to 900"
     ]

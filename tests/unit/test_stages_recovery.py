@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from stages.catalogue import SYNC
 from stages.check import (
     Outstanding,
     ServiceLevel,
@@ -18,7 +17,7 @@ from stages.check import (
     service_levels,
 )
 from stages.history import FaultEvent, FaultStep, Invocation, Outcome
-from stages.testing import OPERATIONS, invocation, ns, small, stall, steady
+from stages.testing import OPERATIONS, SHOP, invocation, ns, small, stall, steady
 
 GOOD = steady(OPERATIONS, 10, 20)
 
@@ -26,7 +25,7 @@ GOOD = steady(OPERATIONS, 10, 20)
 def recovered_s(history: Sequence[Invocation], *, now_s: float = 30.0, **more: object) -> float | None:
     """The undo was done at 10 s."""
     stalls = more.pop("stalls", ())
-    found = recovery(SYNC, history, ns(10), ns(now_s), stalls, **more)  # type: ignore[arg-type]
+    found = recovery(SHOP, history, ns(10), ns(now_s), stalls, **more)  # type: ignore[arg-type]
     return None if found is None else found / 1e9
 
 
@@ -123,7 +122,7 @@ def test_what_is_left_behind_is_named_and_not_looking_is_no_proof() -> None:
     assert (found.verdict, found.because) == ("invalid", "1 left behind: process 4711 (orders) still runs")
 
 
-BROWSE = small(SYNC, "browse")
+BROWSE = small(SHOP, "browse")
 SPANS = [Span(start_ns=0, end_ns=ns(10)), Span(start_ns=ns(20), end_ns=ns(30))]
 
 

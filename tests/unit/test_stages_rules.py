@@ -188,14 +188,14 @@ BROKEN: dict[str, tuple[Stage, str]] = {
     "attempts that take too long": (
         altered(SYNC, "storefront-analytics", attempts=6),
         (
-            "call 'storefront-analytics': 6 attempts of 300 ms and their backoff (2300 ms) exceed the reaction limit "
+            "call 'storefront-analytics': 6 attempts of 500 ms and their backoff (3500 ms) exceed the reaction limit "
             "of 2000 ms"
         ),
     ),
     "attempts that outlast the caller": (
-        altered(SYNC, "orders-payments", timeout_ms=750),
+        altered(SYNC, "orders-payments", timeout_ms=900),
         (
-            "call 'orders-payments': 2 attempts of 750 ms and their backoff (1600 ms) exceed timeout_ms=1500 of "
+            "call 'orders-payments': 2 attempts of 900 ms and their backoff (1900 ms) exceed timeout_ms=1800 of "
             "'storefront-orders'"
         ),
     ),

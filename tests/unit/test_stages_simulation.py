@@ -10,21 +10,21 @@ from random import Random
 import pytest
 
 from stages.blast_radius import Effect, Impact, predict
-from stages.catalogue import SYNC
 from stages.check import Baseline, FaultJudgement, Span, judge_fault
 from stages.history import Invocation, Outcome, Stall
+from stages.testing import SHOP
 
 RATE_PER_S = 10.0
 SEEN_S = 30.0
 SECOND_NS = 1_000_000_000
-PAYMENTS_DEAD = predict(SYNC, Impact(down=frozenset({"payments"})))
+PAYMENTS_DEAD = predict(SHOP, Impact(down=frozenset({"payments"})))
 FAILING = {name for name, p in PAYMENTS_DEAD.items() if p.effect is Effect.FAILING}
 
 
 def traffic(rng: Random, seconds: float, bad_share: dict[str, float], stalls: list[Stall]) -> list[Invocation]:
     """All operations' requests; `bad_share` applies from the moment the fault is seen."""
     history = []
-    for operation in SYNC.operations:
+    for operation in SHOP.operations:
         at_s = rng.expovariate(RATE_PER_S)
         while at_s < seconds:
             history.append(request(rng, operation.name, at_s, bad_share, stalls))
@@ -51,13 +51,13 @@ def request(rng: Random, operation: str, at_s: float, bad_share: dict[str, float
 
 def looks(history: list[Invocation], stalls: list[Stall], until_s: float) -> list[FaultJudgement]:
     """Every half second a look, as during a run, until all is decided."""
-    baseline = Baseline.of(SYNC, history, [Span(start_ns=0, end_ns=round(SEEN_S * SECOND_NS))], stalls=stalls)
+    baseline = Baseline.of(SHOP, history, [Span(start_ns=0, end_ns=round(SEEN_S * SECOND_NS))], stalls=stalls)
     seen: list[FaultJudgement] = []
     at_s = 2.5
     while at_s <= until_s and not (seen and seen[-1].decided):
         seen.append(
             judge_fault(
-                stage=SYNC,
+                stage=SHOP,
                 fault="payments-killed",
                 predictions=PAYMENTS_DEAD,
                 invocations=history,
