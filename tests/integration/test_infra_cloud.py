@@ -189,6 +189,13 @@ def test_two_deployments_live_side_by_side_and_go_one_by_one(shop: Shop) -> None
     assert get(shop.wire())[0] == "200"
 
 
+def test_how_services_ended_is_known_although_their_cluster_host_died_with_them(shop: Shop) -> None:
+    shop.fault("blow", kind="cluster-outage", cluster=CLUSTER)
+    ended = until(lambda: shop.cloud.get(shop.at("services/back"))["ended"], "the cloud knows how it ended")
+    assert ended == "was ended by SIGKILL"
+    shop.undo("blow")
+
+
 def test_a_wire_adds_little_to_a_direct_round_trip(shop: Shop) -> None:
     url = shop.cloud.get(shop.at("services/back"))["url"]
     direct = ("127.0.0.1", int(url.rpartition(":")[2]))

@@ -223,10 +223,3 @@ def _can_bind(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def test_how_services_ended_is_known_although_their_cluster_host_died_with_them(shop: Shop) -> None:
-    shop.fault("blow", kind="cluster-outage", cluster=CLUSTER)
-    ended = until(lambda: shop.cloud.get(shop.at("services/back"))["ended"], "the cloud knows how it ended")
-    assert ended == "was ended by SIGKILL"
-    shop.undo("blow")
