@@ -290,13 +290,18 @@ def test_a_mail_lost_in_the_predicted_gap_is_counted_and_said_but_valid() -> Non
     [
         {"fault_events": CRASH},
         {"fault_events": CRASH, "crashed": {"orders-killed": frozenset({"payments"})}},
-        {"fault_events": [replace(e, at_ns=e.at_ns + ns(2)) for e in CRASH], "crashed": KILLED},
+        {"fault_events": [replace(e, at_ns=e.at_ns + ns(5)) for e in CRASH], "crashed": KILLED},
         {"fault_events": CRASH, "crashed": KILLED, "stage": ASYNC},
     ],
     ids=["nothing-crashed", "another-service", "another-time", "a-stage-without-the-gap"],
 )
 def test_outside_the_gap_the_same_loss_is_invalid(more: dict[str, object]) -> None:
     assert mail_check(**more).verdict == "invalid"
+
+
+def test_an_order_that_was_under_way_when_its_service_was_killed_lies_in_the_gap() -> None:
+    later = [replace(e, at_ns=e.at_ns + ns(1)) for e in CRASH]  # ordered at 1.5 s, the order was begun at 1.0 s
+    assert mail_check(fault_events=later, crashed=KILLED).verdict == "valid"
 
 
 def test_a_fault_that_never_recovered_keeps_its_gap_open() -> None:
