@@ -51,6 +51,8 @@ class _Held:
     ends: float
     """time.monotonic() at which it runs out."""
     state: str = "on"
+    lost: bool = False
+    """It runs out at the next look, for a test that asks for that."""
     lock: asyncio.Task[None] | None = None
     """Holds the lock of a database's fault."""
 
@@ -79,6 +81,10 @@ class FakeCloud:
     def on(self) -> list[str]:
         """Names of the leases that are on."""
         return [name for name, held in self.leases.items() if held.state == "on"]
+
+    def expire(self, lease: str) -> None:
+        """Let a lease run out now, whatever its next renewal wants."""
+        self.leases[lease].lost = True
 
     def deployment(self) -> Deployment:
         """The record of what the fake pretends to run."""
@@ -143,7 +149,7 @@ class FakeCloud:
         while True:
             await asyncio.sleep(SWEEP_S)
             for lease in self.on():
-                if self.leases[lease].ends < time.monotonic():
+                if self.leases[lease].lost or self.leases[lease].ends < time.monotonic():
                     await self._undo(lease, "expired")
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

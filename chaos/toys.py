@@ -23,6 +23,8 @@ class Toy:
         self.bytes_per_s = 0
         self.port = 0
         self._server: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None
+        """Keeps the port while nobody listens, so that no other process is given it."""
         self._held: set[asyncio.StreamWriter] = set()
 
     @property
@@ -32,6 +34,7 @@ class Toy:
 
     async def listen(self) -> None:
         """Start to listen, again at the same port after 'gone'."""
+        self._free()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -40,6 +43,9 @@ class Toy:
         self.mode, self.delay_s, self.bytes_per_s = mode, delay_s, bytes_per_s
         if mode == "gone" and self._server is not None:
             await self.close()
+            self._reserved = socket.socket()
+            self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._reserved.bind(("127.0.0.1", self.port))
         elif mode != "gone" and self._server is None:
             await self.listen()
         if mode == "well":
@@ -50,7 +56,13 @@ class Toy:
         if self._server is not None:
             self._server.close()
             self._server = None
+        self._free()
         self._let_go()
+
+    def _free(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
 
     def _let_go(self) -> None:
         for writer in self._held:
