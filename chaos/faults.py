@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 from stages.blast_radius import Impact
 from stages.model import Stage
 
-ANSWER_BYTES = {"storefront-inventory": 5000}
-"""Head and body of a channel's typical answer, bytes: the catalogue of 20 products is the shop's only large one."""
+ANSWER_BYTES = {"storefront-inventory": 1700}
+"""Head and body of a channel's typical answer, bytes: measured for the catalogue of 20 products."""
 
 ANSWER_BYTES_DEFAULT = 500
-"""Head and body of every other answer, bytes."""
+"""Head and body of every other answer, bytes, about."""
 
 
 class _Fault:

@@ -79,7 +79,7 @@ def test_a_value_that_makes_no_sense_is_refused(spec, said) -> None:
         ("payments-paused", Impact(down=frozenset({"payments"}))),
         ("orders-email-reset", Impact(cut=frozenset({"orders-email"}))),
         ("storefront-analytics-latency", Impact(delay_ms={"storefront-analytics": 20})),
-        ("storefront-inventory-bandwidth", Impact(delay_ms={"storefront-inventory": 5000})),
+        ("storefront-inventory-bandwidth", Impact(delay_ms={"storefront-inventory": 1700})),
         ("payments-database-locked", Impact(down=frozenset({"payments"}))),
         ("inventory-database-slow", Impact(delay_ms={"storefront-inventory": 60, "orders-inventory": 60})),
     ],
@@ -138,7 +138,7 @@ def test_an_unknown_fault_is_answered_with_what_there_is() -> None:
         (DatabaseSlow(database="inventory", hold_ms=90, every_ms=100), "leaves too little of every_ms=100"),
         (from_spec({"kind": "database-locked", "database": "inventory"}), "waits 500 ms before it falls back"),
         (from_spec({"kind": "database-locked", "database": "storefront"}), "has no database 'storefront'"),
-        (from_spec({"kind": "bandwidth", "wire": "storefront-inventory", "bytes_per_s": 20000}), "too close to its"),
+        (from_spec({"kind": "bandwidth", "wire": "storefront-inventory", "bytes_per_s": 5000}), "too close to its"),
     ],
 )
 def test_a_fault_next_to_a_limit_is_reported_as_undecidable(fault: Fault, said: str) -> None:
