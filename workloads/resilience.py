@@ -31,6 +31,8 @@ OPENS_AFTER = 5
 """Consecutive failures that open a breaker."""
 HALF_OPENS_AFTER_S = 1
 """How long an open breaker keeps calls away before it lets one try, seconds."""
+TIMEOUT = "timeout"
+"""Reason of an attempt that was not answered in the time it was given."""
 BACKOFF_S = 0.05
 """Mean wait before the second attempt, doubled for each further one; jitter of +-50 %."""
 
@@ -178,12 +180,19 @@ class Guard:
         raise AssertionError("stamina ends with a result or an exception")
 
     async def _once(self, attempt: Callable[[float | None], Awaitable[T]], doubt: _Doubt) -> T:
-        limit_s = self._limit_s()
+        limit_s, cut_short = self._limit_s()
+
+        async def limited() -> T:
+            try:
+                return await attempt(limit_s)
+            except AttemptFailed as error:
+                if cut_short:  # a caller in a hurry is no proof against the callee
+                    error.counts = error.counts and error.reason != TIMEOUT
+                raise
+
         half_open = self._breaker is not None and self._breaker.state != CLOSED
         try:
-            if self._breaker is None:
-                return await attempt(limit_s)
-            return await self._breaker.run(lambda: attempt(limit_s))
+            return await (limited() if self._breaker is None else self._breaker.run(limited))
         except AttemptFailed as error:
             doubt.any = doubt.any or not error.definite
             if half_open:  # a trial that failed says enough
@@ -194,12 +203,15 @@ class Guard:
                 raise CallRefused(error.callee, error.problem, definite=False) from error
             raise
 
-    def _limit_s(self) -> float | None:
+    def _limit_s(self) -> tuple[float | None, bool]:
+        """How long an attempt may take, and whether that is less than the callee was promised."""
         left_s = deadline.remaining_s()
-        if left_s is not None and left_s <= 0:
-            raise AttemptFailed("deadline", definite=True, counts=False, again=False)
         own_s = None if self._peer.timeout_ms is None else self._peer.timeout_ms / 1000
-        return min((s for s in (left_s, own_s) if s is not None), default=None)
+        if left_s is None:
+            return own_s, False
+        if left_s <= 0:
+            raise AttemptFailed("deadline", definite=True, counts=False, again=False)
+        return (left_s, True) if own_s is None or left_s < own_s else (own_s, False)
 
 
 def monotonic_ns() -> int:

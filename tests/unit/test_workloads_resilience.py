@@ -157,6 +157,17 @@ async def test_what_says_that_the_callee_lives_does_not_count() -> None:
     assert held.state == "closed"
 
 
+async def test_a_caller_in_a_hurry_does_not_open_the_breaker() -> None:
+    held, _ = breaker(opens_after=1)
+    attempt, _ = script(broken("timeout"))
+    with deadline.within(0.1):
+        await fails(guard(held, attempts=1).run(attempt, repeatable=True))
+    assert held.state == "closed"
+    attempt, _ = script(broken("timeout"))
+    await fails(guard(held, attempts=1).run(attempt, repeatable=True))
+    assert held.state == "opened"
+
+
 async def test_an_open_breaker_lets_one_call_try_and_closes_when_it_succeeds() -> None:
     held, states = breaker(half_opens_after_s=0, opens_after=1)
     attempt, _ = script(broken(), "ok")

@@ -15,7 +15,7 @@ from workloads import problems
 from workloads.adapters.routes import RECEIVERS, ROUTES, Route, body_of, path_of
 from workloads.messages import Message
 from workloads.ports import CallRefused
-from workloads.resilience import AttemptFailed, Guard
+from workloads.resilience import TIMEOUT, AttemptFailed, Guard
 from workloads.settings import Peer
 from workloads.telemetry import Telemetry
 
@@ -121,7 +121,7 @@ class RestCaller:
                 ) as response:
                     return response.status, await response.read()
             except TimeoutError:
-                raise failed("timeout") from None
+                raise failed(TIMEOUT) from None
             except aiohttp.ServerDisconnectedError as error:
                 # RFC 9112, 9.3.1: a client may repeat an idempotent request on a closed persistent connection
                 if last or not progress.reused:

@@ -229,7 +229,10 @@ def _writing(connection: sa.Connection, work: Callable[[SqlUnit], T]) -> T:
     except sa.exc.DBAPIError as error:
         if error.connection_invalidated:
             raise ProblemError(COMMIT_UNKNOWN, str(error.orig)) from error
-        transaction.rollback()
+        # the driver's own: SQLAlchemy takes the transaction for ended, but in SQLite a COMMIT that met
+        # a reader leaves it open, and with it a lock that nobody would ever release
+        connection.connection.rollback()
+        transaction.close()
         raise
     return result
 

@@ -1,0 +1,127 @@
+"""Two parties at one SQLite file: what a service does while somebody else holds a lock."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from workloads.adapters import sql
+from workloads.adapters.sql import BUSY_TIMEOUT_MS, SqlRepository
+from workloads.domain import Record
+from workloads.ports import Unit
+from workloads.problems import DATABASE_UNAVAILABLE, ProblemError
+
+pytestmark = pytest.mark.slow
+
+
+def record(number: int) -> Record:
+    return Record(kind="order", id=f"o-{number}", subject="s", key="k", state="pending")
+
+
+@pytest.fixture
+async def repository(tmp_path: Path) -> AsyncIterator[SqlRepository]:
+    found = SqlRepository(f"sqlite:///{tmp_path}/shop.db")
+    await found.open()
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+def other(tmp_path: Path, repository: SqlRepository) -> sqlite3.Connection:
+    return sqlite3.connect(tmp_path / "shop.db", isolation_level=None, timeout=1)
+
+
+async def refused(repository: SqlRepository, number: int) -> None:
+    with pytest.raises(ProblemError) as caught:
+        await repository.write(lambda unit: unit.insert(record(number)))
+    assert caught.value.kind is DATABASE_UNAVAILABLE
+
+
+async def test_a_reader_in_the_way_of_a_commit_leaves_no_lock_behind(
+    repository: SqlRepository, other: sqlite3.Connection
+) -> None:
+    await repository.write(lambda unit: unit.insert(record(1)))
+    other.execute("BEGIN")
+    assert other.execute("SELECT count(*) FROM records").fetchone() == (1,)
+    await refused(repository, 2)
+    other.execute("COMMIT")
+    other.execute("UPDATE records SET quantity = 7")
+    await asyncio.sleep(sql.COOL_DOWN_S)
+    await repository.write(lambda unit: unit.insert(record(2)))
+    found = await repository.read(lambda unit: unit.in_state("order", ("pending",), 9))
+    assert [(r.id, r.quantity) for r in found] == [("o-1", 7), ("o-2", 0)]
+    other.close()
+
+
+async def test_a_short_lock_is_waited_for_and_the_loop_goes_on_meanwhile(
+    repository: SqlRepository, other: sqlite3.Connection
+) -> None:
+    other.execute("BEGIN EXCLUSIVE")
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.005)
+            ticks += 1
+
+    ticking = asyncio.ensure_future(tick())
+    writing = asyncio.ensure_future(repository.write(lambda unit: unit.insert(record(1))))
+    await asyncio.sleep(BUSY_TIMEOUT_MS / 3000)
+    other.execute("COMMIT")
+    await writing
+    ticking.cancel()
+    assert ticks >= 5
+    other.close()
+
+
+async def test_a_long_lock_is_refused_in_time_for_all_who_wait(
+    repository: SqlRepository, other: sqlite3.Connection
+) -> None:
+    other.execute("BEGIN EXCLUSIVE")
+    started = time.monotonic()
+    await asyncio.gather(*(refused(repository, number) for number in range(20)))
+    assert time.monotonic() - started < 5 * BUSY_TIMEOUT_MS / 1000
+    other.close()
+
+
+async def test_two_services_on_one_file_never_lose_an_update(tmp_path: Path, repository: SqlRepository) -> None:
+    second = SqlRepository(f"sqlite:///{tmp_path}/shop.db")
+    await second.open()
+    await repository.write(lambda unit: unit.insert(record(1)))
+
+    def count(unit: Unit) -> None:
+        found = unit.get("order", "o-1", lock=True)
+        assert found is not None
+        unit.update(Record(kind="order", id="o-1", subject="", key="", state="pending", quantity=found.quantity + 1))
+
+    async def work(side: SqlRepository) -> int:
+        done = 0
+        for _ in range(100):
+            try:
+                await side.write(count)
+                done += 1
+            except ProblemError:
+                await asyncio.sleep(sql.COOL_DOWN_S)
+        return done
+
+    done = sum(await asyncio.gather(work(repository), work(second)))
+    found = await repository.read(lambda unit: unit.get("order", "o-1"))
+    assert found is not None
+    assert found.quantity == done > 0
+    await second.close()
+
+
+@pytest.mark.parametrize("name", ["GET", "GET_LOCKED", "INSERT", "UPDATE", "IN_STATE", "PAGE"])
+def test_every_statement_is_one_that_postgresql_knows(name: str) -> None:
+    statement: sa.ClauseElement = getattr(sql, name)
+    text = str(statement.compile(dialect=postgresql.dialect()))
+    assert ("FOR UPDATE" in text) == (name == "GET_LOCKED")
+    assert "PRAGMA" not in text
