@@ -53,6 +53,16 @@ async def ask(streams: Streams, line: bytes) -> bytes:
         return (await reader.readline()).rstrip(b"\n")
 
 
+async def fastest(streams: Streams) -> float:
+    """The shortest of five round trips, seconds: what the machine's other work adds is left out."""
+    seen = []
+    for _ in range(5):
+        began = time.monotonic()
+        await ask(streams, b"x")
+        seen.append(time.monotonic() - began)
+    return min(seen)
+
+
 async def echo(name: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionError):
         while chunk := await reader.read(65536):
@@ -157,9 +167,7 @@ def test_latency_delays_both_directions_of_a_live_connection_and_is_undone() -> 
         assert took >= 0.115, f"a round trip takes twice the delay, took {took:.3f} s"
         assert there.wire.counters.pieces_delayed >= 2
         await there.calm()
-        began = time.monotonic()
-        await ask(streams, b"fast")
-        assert time.monotonic() - began < 0.1
+        assert await fastest(streams) < 0.1
 
     run(scenario)
 
@@ -348,8 +356,6 @@ def test_two_faults_on_a_wire_add_up_and_end_one_by_one() -> None:
         await ask(streams, b"1")
         assert time.monotonic() - began >= 0.19
         await there.wire.put_on([slow])
-        began = time.monotonic()
-        await ask(streams, b"2")
-        assert 0.09 <= time.monotonic() - began < 0.19
+        assert 0.09 <= await fastest(streams) < 0.19
 
     run(scenario)
