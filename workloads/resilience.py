@@ -160,7 +160,18 @@ class Guard:
         covers all attempts, or CallRefused as soon as the callee says no.
         """
         doubt = _Doubt()
-        attempts = self._peer.attempts if repeatable else 1
+        try:
+            try:
+                return await self._once(attempt, doubt)
+            except AttemptFailed as first:
+                if not repeatable or self._peer.attempts == 1 or not first.again:
+                    raise
+                return await self._repeat(attempt, doubt, first)
+        except AttemptFailed as error:
+            raise CallFailed(self._callee, error.reason, definite=not doubt.any, problem=error.problem) from error
+
+    async def _repeat(self, attempt: Callable[[float | None], Awaitable[T]], doubt: _Doubt, first: AttemptFailed) -> T:
+        """Let stamina pace what follows a first attempt. It is asked only now: most calls need no second one."""
         number = 0
 
         def wait_s(error: Exception) -> float | bool:
@@ -170,13 +181,12 @@ class Guard:
             left_s = deadline.remaining_s()
             return backoff_s if left_s is None or left_s > backoff_s else False
 
-        try:
-            async for each in stamina.retry_context(on=wait_s, attempts=attempts, timeout=None):
-                with each:
-                    number += 1
-                    return await self._once(attempt, doubt)
-        except AttemptFailed as error:
-            raise CallFailed(self._callee, error.reason, definite=not doubt.any, problem=error.problem) from error
+        async for each in stamina.retry_context(on=wait_s, attempts=self._peer.attempts, timeout=None):
+            with each:
+                number += 1
+                if number == 1:
+                    raise first
+                return await self._once(attempt, doubt)
         raise AssertionError("stamina ends with a result or an exception")
 
     async def _once(self, attempt: Callable[[float | None], Awaitable[T]], doubt: _Doubt) -> T:

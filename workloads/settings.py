@@ -64,6 +64,8 @@ class Settings:
     """Guarantees left out on purpose, a subset of DISABLED_WORDS."""
     traces: str = ""
     """Where spans go: path of a JSON lines file, an OTLP/HTTP URL, or '' for nowhere."""
+    traces_share: float = 0.1
+    """Share of traces kept among those that begin here, 0 to 1; a caller that sends a `traceparent` decides itself."""
     max_in_flight: int = 40
     """Requests worked on at once, >= 1; further ones are refused."""
     drain_s: float = 1.0
@@ -86,6 +88,7 @@ class Settings:
             "SHOP_PEERS": json.dumps({name: asdict(peer) for name, peer in self.peers.items()}, sort_keys=True),
             "SHOP_DISABLED": ",".join(sorted(self.disabled)),
             "SHOP_TRACES": self.traces,
+            "SHOP_TRACES_SHARE": repr(self.traces_share),
             "SHOP_MAX_IN_FLIGHT": str(self.max_in_flight),
             "SHOP_DRAIN_S": repr(self.drain_s),
         }
@@ -103,7 +106,8 @@ class Settings:
             peers=_peers(env.get("SHOP_PEERS") or "{}", found),
             disabled=frozenset(word for word in env.get("SHOP_DISABLED", "").split(",") if word),
             traces=env.get("SHOP_TRACES", ""),
-            max_in_flight=int(_number(env, "SHOP_MAX_IN_FLIGHT", 40, found)),
+            traces_share=_number(env, "SHOP_TRACES_SHARE", 0.1, found),
+            max_in_flight=_whole(env, "SHOP_MAX_IN_FLIGHT", 40, found),
             drain_s=_number(env, "SHOP_DRAIN_S", 1.0, found),
         )
         found += problems(settings)
@@ -124,6 +128,8 @@ def problems(settings: Settings) -> list[str]:
         found.append(f"SHOP_LISTEN is {settings.listen!r}, not host:port")
     if unknown := settings.disabled - DISABLED_WORDS:
         found.append(f"SHOP_DISABLED names {sorted(unknown)}, known are {sorted(DISABLED_WORDS)}")
+    if not 0 <= settings.traces_share <= 1:
+        found.append(f"SHOP_TRACES_SHARE is {settings.traces_share}, must be between 0 and 1")
     if settings.max_in_flight < 1:
         found.append(f"SHOP_MAX_IN_FLIGHT is {settings.max_in_flight}, must be at least 1")
     if not 0 <= settings.drain_s < float("inf"):
@@ -152,6 +158,15 @@ def _peers(text: str, found: list[str]) -> dict[str, Peer]:
     except (ValueError, TypeError, AttributeError) as error:
         found.append(f"SHOP_PEERS is not a JSON object of peers ({error})")
         return {}
+
+
+def _whole(env: Mapping[str, str], name: str, default: int, found: list[str]) -> int:
+    text = env.get(name) or str(default)
+    try:
+        return int(text)
+    except ValueError:
+        found.append(f"{name} is {text!r}, not a whole number")
+        return default
 
 
 def _number(env: Mapping[str, str], name: str, default: float, found: list[str]) -> float:

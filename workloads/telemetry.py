@@ -20,7 +20,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -174,9 +174,8 @@ def _provider(settings: Settings) -> TracerProvider:
             "shop.run_id": settings.run_id,
         }
     )
-    provider = TracerProvider(
-        sampler=ALWAYS_ON if settings.traces else ALWAYS_OFF, resource=resource, shutdown_on_exit=False
-    )
+    kept = ParentBased(TraceIdRatioBased(settings.traces_share)) if settings.traces else ALWAYS_OFF
+    provider = TracerProvider(sampler=kept, resource=resource, shutdown_on_exit=False)
     if settings.traces:
         provider.add_span_processor(
             BatchSpanProcessor(_exporter(settings), schedule_delay_millis=EXPORT_EVERY_MS, max_queue_size=QUEUE_MAX)

@@ -25,6 +25,7 @@ settings = st.builds(
     peers=st.dictionaries(st.sampled_from(SERVICES), peers),
     disabled=st.frozensets(st.sampled_from(sorted(DISABLED_WORDS))),
     traces=st.text(),
+    traces_share=st.floats(0, 1),
     max_in_flight=st.integers(1, 10**6),
     drain_s=st.floats(0, 1e6),
 )
