@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +17,7 @@ from infra.local.clusters import Clusters
 from infra.local.context import Context
 from infra.local.edges import Edges
 from infra.local.errors import Conflict, Unavailable
+from infra.local.evidence import seen_by_holder, seen_on_wire, try_database
 from infra.local.holder import status_path
 from infra.local.home import read_json, write_atomically
 from infra.local.probe import refuses
@@ -147,7 +146,7 @@ class WireInjector:
         if lease.fault.kind == "refuse":
             port = self._context.state.wires[lease.fault.target].port
             found["refused"] = lease.holds and await refuses("127.0.0.1", port)
-        return {**found, "seen": _seen_on_wire(lease.fault.kind, found)}
+        return {**found, "seen": seen_on_wire(lease.fault.kind, found)}
 
     def held(self, lease: Lease) -> bool:
         return alive(self._context.state.wire_host)
@@ -205,8 +204,8 @@ class HolderInjector:
         if "pid" in target:
             seen["process_state"] = state_of(ProcessId(**target))
         elif lease.holds and "path" in target:
-            seen["witness"] = _try_database(Path(target["path"]))
-        return {**seen, "seen": _seen_by_holder(lease.fault.kind, seen) if status.get("state") == "on" else None}
+            seen["witness"] = try_database(Path(target["path"]))
+        return {**seen, "seen": seen_by_holder(lease.fault.kind, seen) if status.get("state") == "on" else None}
 
     def held(self, lease: Lease) -> bool:
         return alive(lease.holder)
@@ -236,41 +235,3 @@ class HolderInjector:
 
 def _longest_act_s(lease: Lease) -> float:
     return 1.5 + lease.fault.numbers.get("hold_ms", 0) / 1000
-
-
-def _seen_on_wire(kind: str, found: dict[str, Any]) -> str | None:
-    since = found["since"]
-    match kind:
-        case "latency" | "bandwidth" if since["pieces_delayed"]:
-            mean = since["held_ms"] / since["pieces_delayed"]
-            return f"{since['pieces_delayed']} pieces held for {mean:.0f} ms on average"
-        case "blackhole" if since["bytes_swallowed"] or since["accepted"]:
-            return f"{since['bytes_swallowed']} bytes swallowed, {since['accepted']} connections led nowhere"
-        case "reset" if since["resets"]:
-            return f"{since['resets']} connections reset"
-        case "refuse" if found.get("refused"):
-            return "a connection attempt was refused"
-    return None
-
-
-def _seen_by_holder(kind: str, seen: dict[str, Any]) -> str | None:
-    match kind:
-        case "pause" if seen.get("process_state") == "T":
-            return f"process {seen['pid']} is stopped"
-        case "cpu-starve" if seen.get("periods"):
-            return f"process {seen['pid']} was stopped in {seen['periods']} periods"
-        case "database-locked" if seen.get("witness"):
-            return f"a reader was told: {seen['witness']}"
-        case "database-slow" if seen.get("holds"):
-            return f"the lock was taken {seen['holds']} times"
-    return None
-
-
-def _try_database(path: Path) -> str | None:
-    """What a reader that does not wait is told; None if it can read."""
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        return str(error)
-    return None

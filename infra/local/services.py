@@ -11,20 +11,14 @@ import asyncio
 import time
 
 from infra.local.clusters import Clusters
-from infra.local.context import Context, log, size_of
-from infra.local.control import HostError, ask
+from infra.local.context import Context, log
 from infra.local.edges import Edges
-from infra.local.errors import CloudError, Conflict, NotFound, Unavailable
+from infra.local.errors import Conflict, NotFound, Unavailable
 from infra.local.home import tail
-from infra.local.probe import http_status
-from infra.local.processes import ProcessId, alive, describe_status, gone, kill, state_of, stop
+from infra.local.launch import POLL_S, READY_S, Launcher
+from infra.local.processes import ProcessId, alive, describe_status, gone, state_of, stop
 from infra.local.state import Instance, Service, ServiceSpec
 
-READY_S = 40.0
-"""Longest start of an instance: nine at once on two busy cores have taken 5 s."""
-
-POLL_S = 0.03
-STATUS_LOOKS = 5
 QUIET_S = 3.0
 """Longest wait for the last answers of an instance that is being replaced; it drains itself anyway."""
 
@@ -37,7 +31,7 @@ class Services:
 
     def __init__(self, context: Context, clusters: Clusters, edges: Edges) -> None:
         self._context = context
-        self._clusters = clusters
+        self._launcher = Launcher(context, clusters)
         self._edges = edges
         self._services = context.state.services
 
@@ -107,7 +101,7 @@ class Services:
         service = self._named(name)
         deadline = time.monotonic() + timeout_s
         while service.instance is not None and alive(service.instance.process):
-            if await self._is_ready(service.spec, service.instance):
+            if await self._launcher.is_ready(service.spec, service.instance):
                 return
             if time.monotonic() > deadline:
                 raise Unavailable(f"{name} is not ready {timeout_s:g} s after its fault was undone")
@@ -142,7 +136,7 @@ class Services:
         fresh = name not in self._services
         service = self._services.setdefault(name, Service(spec))
         try:
-            started = await self._launch(name, service, spec, preferred)
+            started = await self._launcher.launch(name, service, spec, preferred)
         except BaseException:
             if fresh:
                 self._services.pop(name, None)
@@ -166,89 +160,12 @@ class Services:
         service.old = None
         self._context.save()
 
-    async def _launch(self, name: str, service: Service, spec: ServiceSpec, preferred: int | None) -> Instance:
-        ports = self._context.ports
-        path = self._context.log_of(name)
-        old = preferred is not None and ports.hold(preferred)
-        port = preferred if preferred is not None and old else ports.reserve(self._context.taken_ports())
-        instance = Instance(port, size_of(path))
-        service.next = instance
-        self._context.save()
-        try:
-            await self._fork(name, spec, instance)
-            await self._until_first_ready(name, spec, instance)
-        except BaseException:
-            if instance.process is not None:
-                await kill(instance.process, self._context.tags)
-            service.next = None
-            self._context.save()
-            raise
-        finally:
-            ports.release(instance.port)
-        return instance
-
-    async def _fork(self, name: str, spec: ServiceSpec, instance: Instance) -> None:
-        port = str(instance.port)
-        question = {
-            "cmd": "spawn",
-            "name": name,
-            "module": spec.module,
-            "args": [argument.replace("{port}", port) for argument in spec.args],
-            "env": {key: value.replace("{port}", port) for key, value in spec.env.items()},
-            "log": str(self._context.log_of(name)),
-        }
-        try:
-            answer = await ask(await self._clusters.host(spec.cluster), question, timeout_s=10.0)
-        except HostError as error:
-            raise Unavailable(f"cluster {spec.cluster} did not start {name}: {error}") from error
-        instance.process = ProcessId(answer["pid"], answer["start"])
-        self._context.save()
-
-    async def _until_first_ready(self, name: str, spec: ServiceSpec, instance: Instance) -> None:
-        assert instance.process is not None
-        began = time.monotonic()
-        while not await self._is_ready(spec, instance):
-            passed = time.monotonic() - began
-            if not alive(instance.process):
-                status = await self._status(spec.cluster, instance.process)
-                raise self._context.died(name, instance.process, status, passed, instance.log_offset, "ready")
-            if passed > READY_S:
-                path = self._context.log_of(name)
-                said = "\n".join(tail(path, 30, instance.log_offset))
-                raise Unavailable(
-                    f"{name} does not answer 200 on {spec.ready_path} after {READY_S:g} s; last lines:\n{said}\n"
-                    f"full log: {path}"
-                )
-            await asyncio.sleep(POLL_S)
-
-    async def _is_ready(self, spec: ServiceSpec, instance: Instance) -> bool:
-        return await http_status("127.0.0.1", instance.port, spec.ready_path, timeout_s=1.0) == 200
-
-    async def _status(self, cluster: str, process: ProcessId) -> int | None:
-        """How a process ended: its host knows, or we do if it was orphaned; None if nobody could see it."""
-        known = self._context.state.clusters.get(cluster)
-        for _ in range(STATUS_LOOKS):
-            status = self._context.reaper.status(process.pid)
-            if status is None and known is not None and alive(known.host):
-                status = await self._status_by_host(cluster, process)
-            if status is not None:
-                return status
-            await asyncio.sleep(POLL_S)  # its parent, dying too, is yet to collect it or to leave it to us
-        return None
-
-    async def _status_by_host(self, cluster: str, process: ProcessId) -> int | None:
-        try:
-            answer = await ask(await self._clusters.host(cluster), {"cmd": "status", "pid": process.pid}, 1.0)
-        except (HostError, CloudError):
-            return None
-        return None if answer["status"] is None else int(answer["status"])
-
     async def _until_gone(self, name: str, instance: Instance, process: ProcessId) -> None:
         await gone(process)
         service = self._services.get(name)
         if self._context.closing or service is None or service.instance is not instance:
             return
-        service.ended = describe_status(await self._status(service.spec.cluster, process))
+        service.ended = describe_status(await self._launcher.status(service.spec.cluster, process))
         log.info("%s: %s (process %d) %s", self._context.state.name, name, process.pid, service.ended)
         self._context.ports.hold(instance.port)  # it comes back there, and until then the address must refuse
         self._context.save()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from infra.local.render import Joined, Ref, Resource, refs, render, resolve
 from stages.catalogue import STAGES
 from stages.model import Channel, Cluster, Operation, Service, Stage, System
+from workloads.settings import Peer, Settings
 
 SMALL = Stage(
     name="sync",
@@ -27,25 +27,15 @@ SMALL = Stage(
     clusters=(Cluster(name="one", network="10.0.0.0/16"),),
 )
 
-DIRECTORY = Ref("deployment", "", "directory")
+OUTPUTS = {
+    ("deployment", ""): {"directory": "/home/d"},
+    ("database", "inventory"): {"url": "sqlite:////home/d/databases/inventory.db"},
+    ("wire", "storefront-inventory"): {"listen": "127.0.0.1:20001"},
+}
+"""What the local cloud says once the resources before the services are there."""
 
 
-def _env(service: str, peers: str | Joined, database: str | Ref, disabled: str = "") -> dict[str, object]:
-    return {
-        "SHOP_SERVICE": service,
-        "SHOP_STAGE": "sync",
-        "SHOP_RUN_ID": "r1",
-        "SHOP_LISTEN": "127.0.0.1:{port}",
-        "SHOP_DATABASE_URL": database,
-        "SHOP_PEERS": peers,
-        "SHOP_DISABLED": disabled,
-        "SHOP_TRACES": Joined((DIRECTORY, f"/traces/{service}.jsonl")),
-        "SHOP_MAX_IN_FLIGHT": "40",
-        "SHOP_DRAIN_S": "1.0",
-    }
-
-
-def _service(name: str, database: str | None, env: dict[str, object]) -> Resource:
+def _service(name: str, database: str | None) -> Resource:
     inputs = {
         "cluster": "one",
         "module": "workloads.services",
@@ -53,40 +43,43 @@ def _service(name: str, database: str | None, env: dict[str, object]) -> Resourc
         "ready_path": "/ready",
         "database": database,
     }
-    return Resource(kind="service", name=name, inputs=inputs, env=env)  # type: ignore[arg-type]
+    return Resource(kind="service", name=name, inputs=inputs)
 
 
 def test_a_small_stage_renders_to_these_very_resources() -> None:
-    peers = Joined(
-        (
-            '{"inventory": {"attempts": 2, "breaker": true, "timeout_ms": 250, "url": "http://',
-            Ref("wire", "storefront-inventory", "listen"),
-            '"}}',
-        )
-    )
-    expected = (
+    assert tuple(replace(resource, env={}) for resource in render(SMALL, run_id="r1")) == (
         Resource(kind="cluster", name="one", inputs={"network": "10.0.0.0/16", "preload": ["workloads.services"]}),
         Resource(kind="database", name="inventory", inputs={}),
         Resource(kind="wire", name="users-storefront", inputs={"caller": "users", "callee": "storefront"}),
         Resource(kind="wire", name="storefront-inventory", inputs={"caller": "storefront", "callee": "inventory"}),
-        _service("storefront", None, _env("storefront", peers, "")),
-        _service("inventory", "inventory", _env("inventory", "{}", Ref("database", "inventory", "url"))),
+        _service("storefront", None),
+        _service("inventory", "inventory"),
     )
-    rendered = render(SMALL, run_id="r1")
-    for resource, wanted in zip(rendered, expected, strict=True):
-        assert _comparable(resource) == _comparable(wanted)
 
 
-def _comparable(resource: Resource) -> Resource:
-    """The peers' keys come in the order of the record's fields: compare them as JSON does."""
-    return replace(resource, env={key: _sorted(value) for key, value in sorted(resource.env.items())})
+def test_each_service_reads_these_very_settings_from_its_resolved_environment() -> None:
+    services = [resource for resource in render(SMALL, run_id="r1") if resource.kind == "service"]
+    read = [Settings.from_env(_resolved(service)) for service in services]
+    assert read == [
+        Settings(
+            service="storefront",
+            run_id="r1",
+            listen="127.0.0.1:20002",
+            peers={"inventory": Peer(url="http://127.0.0.1:20001", timeout_ms=250, attempts=2, breaker=True)},
+            traces="/home/d/traces/storefront.jsonl",
+        ),
+        Settings(
+            service="inventory",
+            run_id="r1",
+            listen="127.0.0.1:20002",
+            database_url="sqlite:////home/d/databases/inventory.db",
+            traces="/home/d/traces/inventory.jsonl",
+        ),
+    ]
 
 
-def _sorted(value: object) -> object:
-    if not isinstance(value, Joined):
-        return value
-    tokens = "".join(part.token if isinstance(part, Ref) else part for part in value.parts)
-    return json.dumps(json.loads(tokens), sort_keys=True) if tokens.startswith("{") else value
+def _resolved(resource: Resource) -> dict[str, str]:
+    return {key: resolve(value, OUTPUTS).replace("{port}", "20002") for key, value in resource.env.items()}
 
 
 def test_a_variant_disables_its_word_in_every_service() -> None:
