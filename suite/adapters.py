@@ -18,8 +18,8 @@ from stages.history import Audit
 from stages.model import Stage, Transport, Variant
 from suite.ports import BadInput, Footprint, SuiteError
 
-STOCK_RATE_PER_S = 40.0
-"""Orders placed per second while the stock is put by: under the default load's work per second."""
+STOCK_RATE_PER_S = 25.0
+"""Orders placed per second while the stock is put by: no more work per second than the default load is."""
 
 RESTOCK_S = 15.0
 """A shop that has not confirmed the orders by then is not well, which the baseline will tell better."""

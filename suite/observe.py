@@ -28,7 +28,7 @@ INJECT_S = 20.0
 UNDO_S = 30.0
 """An undo that takes longer is trouble of its own; the recovery is waited for all the same."""
 
-STOCK = 200
+STOCK = 120
 """Confirmed orders that must be there before a fault, so that cancellations do not run out while none can be placed:
 about as many as are cancelled in one fault held up to its cap."""
 

@@ -6,7 +6,7 @@ seen until then is kept, so that a run that broke off can still be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -188,13 +188,16 @@ def _drain(plan: Plan, deployment: Deployment, load: Load, tools: Tools, result:
     load.stop()
     start_ns = tools.clock.now_ns()
     deadline_ns = start_ns + int(plan.timings.drain_s * SECOND_NS)
-    while True:
-        audits = list(tools.target.audits(deployment))
-        now_ns = tools.clock.now_ns()
-        if not any(a.state in UNFINISHED for a in audits) or now_ns > deadline_ns:
-            break
+    while _unfinished(tools.target.audits(deployment)) and tools.clock.now_ns() < deadline_ns:
         tools.clock.sleep(0.5)
+    now_ns = tools.clock.now_ns()
+    # Services are read one after the other: only once nothing moves any more do their books belong together.
+    audits = list(tools.target.audits(deployment))
     result.audits = audits
     result.drained_s = (now_ns - start_ns) / SECOND_NS
     result.gathered.refresh()
     result.gathered.add(Phase(name="end", at_ns=now_ns))
+
+
+def _unfinished(audits: Iterable[Audit]) -> bool:
+    return any(a.state in UNFINISHED for a in audits)
