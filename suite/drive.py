@@ -47,7 +47,14 @@ def drive(*, use: str | None, rate: float, seconds: float, seed: int, progress: 
         finally:
             load.close()
     levels = service_levels(stage, gathered.invocations, [span], gathered.stalls)
-    honest = generator_honest(gathered.invocations, gathered.unsent, gathered.usages, gathered.stalls, gathered.phases)
+    honest = generator_honest(
+        gathered.invocations,
+        gathered.unsent,
+        gathered.usages,
+        gathered.stalls,
+        gathered.phases,
+        slo_ms=min(o.latency_slo_ms for o in stage.operations),
+    )
     rows = table("operation", "requests", "good", "p50", "p95", "p99", "promised", "verdict")
     for level in levels:
         figures = (f"{v:.0f} ms" if v is not None else "-" for v in (level.p50_ms, level.p95_ms, level.p99_ms))

@@ -127,7 +127,12 @@ def _checks(result: StageResult) -> list[Check]:
         guarded(
             "generator-honest",
             lambda: generator_honest(
-                gathered.invocations, gathered.unsent, gathered.usages, gathered.stalls, gathered.phases
+                gathered.invocations,
+                gathered.unsent,
+                gathered.usages,
+                gathered.stalls,
+                gathered.phases,
+                slo_ms=min(o.latency_slo_ms for o in result.plan.stage.operations),
             ),
         ),
         guarded("nothing-left-behind", lambda: nothing_left_behind(result.residue)),

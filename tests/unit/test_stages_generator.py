@@ -21,7 +21,7 @@ def lost(reason: str, at_s: float, count: int = 1) -> list[Unsent]:
 
 def test_requests_sent_on_time_are_honest_in_every_phase() -> None:
     usage = [Usage(at_ns=ns(15), cpu_share=0.4, in_flight=7)]
-    found = generator_honest(load(10, 30), [], usage, [], PHASES)
+    found = generator_honest(load(10, 30), [], usage, [], PHASES, slo_ms=250)
     assert found.verdict == "valid"
     assert found.because == "400 requests were sent, on time in every phase"
     assert found.evidence["phases"]["baseline"] == {
@@ -37,7 +37,7 @@ def test_requests_sent_on_time_are_honest_in_every_phase() -> None:
 
 
 def test_a_lag_in_one_phase_makes_the_run_unknown_and_names_the_phase() -> None:
-    found = generator_honest(load(10, 20) + load(20, 30, lag_ms=12), [], [], [], PHASES)
+    found = generator_honest(load(10, 20) + load(20, 30, lag_ms=12), [], [], [], PHASES, slo_ms=250)
     assert (found.verdict, found.because) == (
         "unknown",
         "fault:kill: p99 of the dispatch lag was 12.0 ms, allowed are 10",
@@ -46,36 +46,47 @@ def test_a_lag_in_one_phase_makes_the_run_unknown_and_names_the_phase() -> None:
 
 def test_a_lag_during_a_stall_is_the_machines() -> None:
     late = [i for i in load(20, 30, lag_ms=100) if ns(22) <= i.intended_ns <= ns(22.3)]
-    assert generator_honest(load(10, 22) + load(22.4, 30) + late, [], [], [stall(22, 22.3)], PHASES).verdict == "valid"
+    assert (
+        generator_honest(load(10, 22) + load(22.4, 30) + late, [], [], [stall(22, 22.3)], PHASES, slo_ms=250).verdict
+        == "valid"
+    )
 
 
-def test_a_phase_that_is_mostly_stalls_shows_nothing() -> None:
-    stalls = [stall(20 + n, 20.4 + n, "generator") for n in range(10)]
-    found = generator_honest(load(10, 30), [], [], stalls, PHASES)
+def test_a_run_that_is_mostly_stalls_shows_nothing() -> None:
+    stalls = [stall(10 + n, 10.4 + n, "generator") for n in range(20)]
+    found = generator_honest(load(10, 30), [], [], stalls, PHASES, slo_ms=250)
     assert found.verdict == "unknown"
     assert "arrivals were due near a stall" in found.because
 
 
+def test_how_much_lag_is_honest_depends_on_what_was_promised() -> None:
+    assert generator_honest(load(10, 30, lag_ms=12), [], [], [], PHASES, slo_ms=800).verdict == "valid"
+    assert generator_honest(load(10, 30, lag_ms=40), [], [], [], PHASES, slo_ms=800).verdict == "unknown"
+
+
 def test_warm_up_is_not_judged() -> None:
-    assert generator_honest(load(0, 10, lag_ms=50) + load(10, 30), [], [], [], PHASES).verdict == "valid"
+    assert generator_honest(load(0, 10, lag_ms=50) + load(10, 30), [], [], [], PHASES, slo_ms=250).verdict == "valid"
 
 
 def test_an_arrival_lost_by_the_generator_is_never_hidden() -> None:
-    found = generator_honest(load(10, 30), lost("pool full", 25), [], [], PHASES)
+    found = generator_honest(load(10, 30), lost("pool full", 25), [], [], PHASES, slo_ms=250)
     assert (found.verdict, found.because) == ("unknown", "fault:kill: 1 arrivals were not sent: pool full")
 
 
 def test_many_lost_arrivals_also_show_as_a_missed_rate() -> None:
-    found = generator_honest(load(10, 30), lost("pool full", 25, 10), [], [], PHASES)
+    found = generator_honest(load(10, 30), lost("pool full", 25, 10), [], [], PHASES, slo_ms=250)
     assert "fault:kill: only 200 of 210 arrivals were sent" in found.evidence["problems"]
 
 
 def test_an_arrival_without_an_order_to_cancel_is_not_the_generators_fault() -> None:
-    assert generator_honest(load(10, 30), lost("no order to cancel", 25, 50), [], [], PHASES).verdict == "valid"
+    assert (
+        generator_honest(load(10, 30), lost("no order to cancel", 25, 50), [], [], PHASES, slo_ms=250).verdict
+        == "valid"
+    )
 
 
 def test_no_request_at_all_is_unknown() -> None:
-    assert generator_honest([], [], [], [], []).verdict == "unknown"
+    assert generator_honest([], [], [], [], [], slo_ms=250).verdict == "unknown"
 
 
 @pytest.mark.parametrize(
