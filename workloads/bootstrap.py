@@ -28,7 +28,7 @@ from workloads.web import Shell, new_app
 
 log = structlog.get_logger()
 
-CHAIN_DEADLINE_S = 1.5
+CHAIN_DEADLINE_S = 1.8
 """What orders and accounts allow a chain of calls when the caller does not say how long it waits."""
 OPEN_AGAIN_S = 0.2
 """Pause between attempts to open the database at start."""

@@ -103,7 +103,7 @@ class _Pools:
 
     fresh: deque[_Order] = field(default_factory=deque)
     tried: deque[_Order] = field(default_factory=deque)
-    """A cancellation was asked for and did not succeed; it may have completed meanwhile."""
+    """A cancellation was asked for and its outcome is unknown; it may have completed meanwhile."""
     known: deque[_Order] = field(default_factory=lambda: deque(maxlen=KNOWN_ORDERS_MAX))
 
 
@@ -185,8 +185,10 @@ class Shopper:
 
     def _cancelled(self, request: Request, result: Result) -> Result:
         order = self._cancelling.pop(request.key)
-        if result.outcome != "ok" and result.status not in {404, 409, 410}:
+        if result.outcome == "unknown":
             self._pools.tried.append(order)
+        elif result.outcome == "fail" and result.status not in {404, 409, 410}:
+            self._pools.fresh.append(order)  # surely not applied, so it is as good as new
         return replace(result, subject=order.id)
 
     def _register(self) -> Request | NotReady:
@@ -212,10 +214,11 @@ class Shopper:
         return self._get("track-order", self._rng.choice(self._pools.known).href)
 
     def _cancel_order(self) -> Request | NotReady:
-        pool = self._pools.fresh or self._pools.tried
-        if not pool:
+        pools = self._pools
+        if not pools.fresh and not pools.tried:
             return NotReady(reason="no order to cancel")
-        order = pool.popleft()
+        # the one tried last is the least likely to have completed meanwhile, and the most telling to try again
+        order = pools.fresh.popleft() if pools.fresh else pools.tried.pop()
         assert order.cancel is not None  # only orders that can be cancelled enter a pool
         request = self._submit("cancel-order", order.cancel, {})
         self._cancelling[request.key] = order

@@ -13,6 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from http.client import HTTPConnection
 from itertools import count
 
@@ -283,10 +285,18 @@ def test_a_registration_that_fails_is_taken_back(shop: ProcessShop) -> None:
 
 
 def test_orders_killed_in_mid_saga_undoes_what_it_finds_when_it_comes_back(shop: ProcessShop) -> None:
+    peers = shop.settings("orders").peers
+    patient = {name: replace(peer, timeout_ms=8000) for name, peer in peers.items()}
+    shop.restart("orders", peers=patient)
     before = on_hand(shop)
     known = {r["id"] for r in shop.audit("orders")}
+
+    def order() -> None:
+        with suppress(OSError):
+            shop.ask("orders", "POST", "/orders", ORDER, key=key(), headers={"Deadline-Ms": "9000"})
+
     with shop.stopped("payments"):
-        victim = threading.Thread(target=lambda: place(shop))
+        victim = threading.Thread(target=order)
         victim.start()
         with patience(5, "no pending order was seen") as ticks:
             for _ in ticks:

@@ -154,6 +154,23 @@ def test_each_order_is_cancelled_once_fresh_ones_first() -> None:
     assert isinstance(shopper.next("cancel-order"), NotReady)
 
 
+def test_an_order_whose_cancellation_surely_failed_is_as_good_as_new() -> None:
+    shopper = ready()
+    for number in (1, 2):
+        place(shopper, number)
+    shopper.take(ask(shopper, "cancel-order"), Trouble(kind="timeout", definite=False))
+    shopper.take(ask(shopper, "cancel-order"), answer({"definite": True}, 503))
+    assert ask(shopper, "cancel-order").path == "/orders/o-2/cancellation"
+
+
+def test_of_the_orders_in_doubt_the_latest_is_tried_first() -> None:
+    shopper = ready()
+    for number in (1, 2):
+        place(shopper, number)
+        shopper.take(ask(shopper, "cancel-order"), Trouble(kind="timeout", definite=False))
+    assert ask(shopper, "cancel-order").path == "/orders/o-2/cancellation"
+
+
 def test_an_order_that_cannot_be_cancelled_is_not_tried_again() -> None:
     shopper = ready()
     place(shopper, 1)

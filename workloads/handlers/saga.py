@@ -35,7 +35,7 @@ from workloads.problems import ProblemError
 
 log = structlog.get_logger()
 
-ORPHANED_AFTER_S = 3.0
+ORPHANED_AFTER_S = 3.6
 """An order still pending after this long has no living saga: twice the longest wait a caller is configured with."""
 UNFINISHED = ("pending", "compensating", "cancelling")
 
