@@ -14,7 +14,7 @@ from yarl import URL
 from workloads import problems
 from workloads.adapters.routes import RECEIVERS, ROUTES, Route, body_of, path_of
 from workloads.messages import Message
-from workloads.ports import CallRefused
+from workloads.ports import CallFailed, CallRefused
 from workloads.resilience import TIMEOUT, AttemptFailed, Guard
 from workloads.settings import Peer
 from workloads.telemetry import Telemetry
@@ -67,6 +67,8 @@ class RestCaller:
 
     async def send(self, callee: str, message: Message) -> dict[str, Any]:
         """Deliver to one named receiver; otherwise as `call`."""
+        if callee not in self._peers:
+            raise CallFailed(callee, "not among the peers of this service (SHOP_PEERS)", definite=True)
         route = ROUTES[type(message)]
         key = getattr(message, "key", None)
         body = body_of(message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import pydantic.v1  # noqa: F401  # FastAPI asks for it with the first route; so it is imported once, before any fork
 from fastapi import Header, Path
 from pydantic import BaseModel, ConfigDict, Field
 
