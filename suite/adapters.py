@@ -11,6 +11,7 @@ from pathlib import Path
 from chaos.driver import ChaosDriver, ChaosDriverError
 from infra.local.errors import CloudError, Conflict, Invalid, NotFound
 from infra.local.target import LocalTarget
+from infra.naming import deployment_problems
 from loadtests.driver import LoadError, LocustDriver
 from stages.check import Outstanding
 from stages.deployment import Deployment
@@ -52,6 +53,7 @@ class LocalStages:
         owner_pid: int | None,
         progress: Callable[[str], None],
     ) -> Deployment:
+        _known(name)
         new = name not in self.names()
         if not new:
             run_id = self.get(name).run_id  # what runs keeps its tag; `up` repairs it, or changes nothing
@@ -71,6 +73,7 @@ class LocalStages:
             raise
 
     def get(self, name: str) -> Deployment:
+        _known(name)
         with _translated():
             return self._local.get(name)
 
@@ -79,6 +82,7 @@ class LocalStages:
             return sorted(entry["name"] for entry in self._local.list())
 
     def down(self, name: str) -> None:
+        _known(name)
         with _translated():
             self._local.down(name)
 
@@ -116,6 +120,12 @@ class LocalStages:
         with _translated():
             found = self._local.heal(name)
         return list(found["healed"]), list(found["left"])
+
+
+def _known(name: str) -> None:
+    """No name that cannot be one reaches the local cloud's paths."""
+    if problems := deployment_problems(name):
+        raise BadInput(problems)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def _deploy(plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult
     stage = stage_plan.stage
     if tools.use is not None:
         result.run_id = tools.new_run_id()
-        undo.callback(tools.target.heal, tools.use.name)
+        undo.callback(_leave, tools.use.name, tools, result)
         return tools.use
     run_id = tools.new_run_id()
     name = f"verify-{run_id}"
@@ -119,6 +119,12 @@ def _deploy(plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult
     result.up_s = (tools.clock.now_ns() - started_ns) / SECOND_NS
     undo.callback(tools.store.keep_logs, deployment.directory, stage.name)
     return deployment
+
+
+def _leave(name: str, tools: Tools, result: StageResult) -> None:
+    """A deployment of somebody else's goes on running, without any fault of ours."""
+    _, left = tools.target.heal(name)
+    result.residue = [f"fault {fault} is still on" for fault in left]
 
 
 def _take_away(name: str, tools: Tools, result: StageResult) -> None:

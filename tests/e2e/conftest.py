@@ -15,7 +15,8 @@ def user(tmp_path: Path) -> Iterator[User]:
     made = User(home=tmp_path / "home", directory=tmp_path)
     yield made
     try:
-        made.run("down", "--all")
+        if made.home.is_dir():
+            made.run("down", "--all")
         wait_until(lambda: not made.processes(), 10, lambda: f"still running: {made.processes()}")
     finally:
         made.end_all()

@@ -28,6 +28,7 @@ BAD_INPUT = 254
         (("up", "async"), ["cannot run here"]),
         (("up", "sync", "--variant", "x"), ["unknown variant 'x'"]),
         (("up", "sync", "--name", "../escape"), ["../escape"]),
+        (("down", "../escape"), ["../escape"]),
         (("show", "x"), ["unknown stage 'x'"]),
         (("diff", "sync", "x"), ["unknown stage 'x'"]),
         (("load",), ["nothing is running"]),
