@@ -28,9 +28,11 @@ INJECT_S = 20.0
 UNDO_S = 30.0
 """An undo that takes longer is trouble of its own; the recovery is waited for all the same."""
 
-STOCK = 120
-"""Confirmed orders that must be there before a fault, so that cancellations do not run out while none can be placed:
-about as many as are cancelled in one fault held up to its cap."""
+STOCK_S = 12.0
+"""For so long cancellations must not run out of orders while none can be placed: about the time a fault is held."""
+
+STOCK_LEAST = 40
+"""Orders that are always there to be tracked and cancelled."""
 
 SPARED = 2
 """While a fault is on, operations that it is to break get this much less of the load than those that it must not
@@ -79,6 +81,22 @@ def fault_mix(stage: Stage, predictions: Mapping[str, Prediction]) -> dict[str, 
     return {name: 2 * SPARED if wanted else 2 for name, wanted in needed.items()}
 
 
+def stock_needed(stage: Stage, predictions: Mapping[str, Prediction], rate: float) -> int:
+    """How many confirmed orders to have before a fault: those cancelled meanwhile, if no new ones come.
+
+    >>> from stages.catalogue import SYNC
+    >>> from stages.blast_radius import Impact, predict
+    >>> stock_needed(SYNC, predict(SYNC, Impact(down=frozenset({"email"}))), rate=60)
+    144
+    >>> stock_needed(SYNC, predict(SYNC, Impact()), rate=60)
+    40
+    """
+    mix = fault_mix(stage, predictions)
+    if predictions["place-order"].effect < Effect.FAILING:
+        return STOCK_LEAST
+    return max(STOCK_LEAST, round(rate * mix["cancel-order"] / sum(mix.values()) * STOCK_S))
+
+
 class Observer:
     """Injects the faults of one stage's run one after the other and watches each."""
 
@@ -94,6 +112,7 @@ class Observer:
         clock: Clock,
     ) -> None:
         self._timings = plan.timings
+        self._rate = plan.rate
         self._stage_plan = stage_plan
         self._stage = stage_plan.stage
         self._deployment = deployment
@@ -110,10 +129,11 @@ class Observer:
         return first
 
     def _once(self, fault: FaultPlan, baseline: Baseline, repeat_of: FaultJudgement | None) -> Observation:
-        self._load.restock(STOCK)
+        predictions = self._stage_plan.predictions[fault.name]
+        self._load.restock(stock_needed(self._stage, predictions, self._rate))
         intent_ns = self._clock.now_ns()
         self._load.phase(f"fault:{fault.name}")
-        self._load.mix(fault_mix(self._stage, self._stage_plan.predictions[fault.name]))
+        self._load.mix(fault_mix(self._stage, predictions))
         self._faults.begin(fault.name, self._deployment, hold_s=self._timings.cap_s)
         seen = self._wait_until_seen(fault.name, intent_ns)
         judgement = self._watch(fault, baseline, seen, intent_ns, repeat_of)

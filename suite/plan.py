@@ -55,7 +55,7 @@ class Timings:
     """Every accepted order must have ended this long after the load."""
 
 
-QUICK = Timings(baseline_s=10.0, warm_up_s=3.0, cap_s=15.0)
+QUICK = Timings(baseline_s=9.0, warm_up_s=2.0, cap_s=15.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from stages.check import Baseline, Span
 from stages.deployment import Deployment
 from stages.history import Audit, Phase
 from suite.gathered import Gathered
-from suite.observe import STOCK, Observation, Observer, healthy_mix
+from suite.observe import STOCK_LEAST, Observation, Observer, healthy_mix
 from suite.plan import Plan, StagePlan
 from suite.ports import Clock, Faults, Footprint, Load, SuiteError, Target
 from suite.store import Store
@@ -150,7 +150,7 @@ def _warm_up(
         seed=plan.seed,
         mix=healthy_mix(stage_plan.stage),
     )
-    load.restock(STOCK)
+    load.restock(STOCK_LEAST)
     result.gathered.follow([*files, faults.history()])
     tools.clock.sleep(plan.timings.warm_up_s)
 
