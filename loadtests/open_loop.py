@@ -289,7 +289,7 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # locust's types are no
             degraded=result.degraded,
             status=result.status,
             subject=result.subject,
-            error=result.error,
+            error=f"{result.error}: {result.detail}" if result.detail else result.error,
         )
         self._loop.ended(invocation)
         ok = invocation.outcome is Outcome.OK

@@ -58,6 +58,10 @@ class Observation:
     """From the undo to the start of the first good span, None if it never came."""
     intent_ns: int
     """When it was ordered."""
+    begin_ns: int
+    """When it was seen to bite, or ordered if it never was."""
+    end_ns: int
+    """When the undo was ordered: requests due from `begin_ns` to here met the fault."""
     over_ns: int
     """When the shop was well again, or was given up: what happened in between is the fault's doing."""
 
@@ -157,6 +161,8 @@ class Observer:
             held_s=(end_ns - seen.at_ns) / SECOND_NS if seen else None,
             recovered_s=None if recovered_ns is None else (recovered_ns - undone_ns) / SECOND_NS,
             intent_ns=intent_ns,
+            begin_ns=seen.at_ns if seen else intent_ns,
+            end_ns=end_ns,
             over_ns=self._clock.now_ns() if recovered_ns is None else recovered_ns,
         )
 

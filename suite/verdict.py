@@ -6,7 +6,8 @@ added, never renamed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -29,9 +30,13 @@ from stages.check import (
     service_levels,
     worst,
 )
+from stages.history import Invocation
 from suite.observe import Observation
 from suite.plan import Plan, StagePlan
 from suite.stage_run import SECOND_NS, StageResult
+
+ERRORS_SHOWN = 3
+"""Kinds of error named per cell."""
 
 
 def run_document(
@@ -63,6 +68,7 @@ def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
     stage = result.plan.stage
     levels = _levels(result)
     cells = [cell for o in result.observations for cell in o.judgement.cells]
+    errors = {o.fault.name: _errors(o, result.gathered.invocations) for o in result.observations}
     pooled = [o.judgement.pooled for o in result.observations]
     missing = [f.name for f in result.plan.faults[len(result.observations) :]]
     checks = _checks(result)
@@ -90,7 +96,10 @@ def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
         "blast_radius": _radius(result.plan, measured_radius(stage, cells), result),
         "operations": {level.operation: _level(level) for level in levels},
         "matrix": [
-            *(_cell(cell, result.plan.predictions[cell.fault][cell.operation]) for cell in cells),
+            *(
+                _cell(cell, result.plan.predictions[cell.fault][cell.operation], errors[cell.fault][cell.operation])
+                for cell in cells
+            ),
             *(
                 _unreached(result.plan, name, op, p)
                 for name in missing
@@ -165,7 +174,26 @@ def _level(level: ServiceLevel) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell, prediction: Prediction) -> dict[str, Any]:
+def _errors(observation: Observation, invocations: Iterable[Invocation]) -> dict[str, list[str]]:
+    """Per operation, what requests that met the fault failed of: the most frequent kinds with an example each."""
+    kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    examples: dict[tuple[str, str], str] = {}
+    for i in invocations:
+        if i.error is not None and observation.begin_ns <= i.intended_ns <= observation.end_ns:
+            kind = i.error.partition(":")[0]
+            kinds[i.operation][kind] += 1
+            examples[i.operation, kind] = i.error  # the latest: by then it shows in full
+    return defaultdict(
+        list,
+        {
+            operation: [f"{count} x {examples[operation, kind]}" for kind, count in found.most_common(ERRORS_SHOWN)]
+            for operation, found in kinds.items()
+        },
+    )
+
+
+def _cell(cell: Cell, prediction: Prediction, errors: Sequence[str]) -> dict[str, Any]:
+    leaked = cell.verdict is Verdict.INVALID and errors
     return {
         "fault": cell.fault,
         "operation": cell.operation,
@@ -177,8 +205,8 @@ def _cell(cell: Cell, prediction: Prediction) -> dict[str, Any]:
         "decided_after_s": _rounded(cell.decided_after_s),
         "path": list(prediction.path),
         "gaps": list(prediction.gaps),
-        "evidence": dict(cell.evidence),
-        "because": cell.because,
+        "evidence": {**cell.evidence, "errors": list(errors)},
+        "because": f"{cell.because}. Most often: {errors[0]}" if leaked else cell.because,
     }
 
 

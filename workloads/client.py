@@ -26,6 +26,9 @@ OPERATIONS = ("browse", "register", "place-order", "track-order", "cancel-order"
 """What `Shopper.next` accepts."""
 
 HAL_FORMS = "application/prs.hal-forms+json"
+DETAIL_MAX = 160
+"""Of a problem's detail, characters: histories hold thousands of them."""
+
 KNOWN_ORDERS_MAX = 2000
 """Orders remembered for tracking; the oldest are forgotten first, so that memory stays bounded."""
 
@@ -79,6 +82,8 @@ class Result:
     """HTTP status; None without an answer."""
     error: str | None = None
     """A problem type's last word such as 'out-of-stock', or the trouble's kind; None when ok."""
+    detail: str | None = None
+    """What the problem says beyond its type, at most DETAIL_MAX characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +269,7 @@ def _result(request: Request, answer: Answer | Trouble) -> Result:
         subject=problem.get("subject"),
         status=answer.status,
         error=str(problem.get("type", f"status-{answer.status}")).rpartition(":")[2],
+        detail=str(problem.get("detail", ""))[:DETAIL_MAX] or None,
     )
 
 

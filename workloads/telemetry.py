@@ -81,6 +81,7 @@ class Telemetry:
 
     def __init__(self, settings: Settings) -> None:
         """Opens the trace file and starts its exporter. Raise TelemetryError or OSError if that fails."""
+        self.service = settings.service
         self.registry = CollectorRegistry()
         self._provider = _provider(settings)
         self._tracer = self._provider.get_tracer("workloads")

@@ -151,7 +151,8 @@ class Shell:
         self._max_in_flight = max_in_flight
         self._deadlines = deadlines
         self._default_deadline_s = default_deadline_s if deadlines else None
-        self._in_flight = 0
+        self._in_hand: dict[object, float] = {}
+        """When each request that is being worked on began, oldest first."""
         self.draining = False
         """While True every answer asks the client to close its connection and go elsewhere."""
 
@@ -197,16 +198,22 @@ class Shell:
         body = await _read(receive, headers)
         if body and scope["method"] in {"POST", "PUT", "PATCH"}:
             _check_json(body, headers)
-        if self._in_flight >= self._max_in_flight:
-            raise ProblemError(problems.OVERLOADED, f"{self._in_flight} requests are being worked on")
-        self._in_flight += 1
-        self._telemetry.in_flight.set(self._in_flight)
+        if len(self._in_hand) >= self._max_in_flight:
+            raise ProblemError(problems.OVERLOADED, self._burden())
+        request = object()
+        self._in_hand[request] = time.perf_counter()
+        self._telemetry.in_flight.set(len(self._in_hand))
         try:
             with deadline.within(until_s):
                 await self._app(scope, _replay(body, receive), send)
         finally:
-            self._in_flight -= 1
-            self._telemetry.in_flight.set(self._in_flight)
+            del self._in_hand[request]
+            self._telemetry.in_flight.set(len(self._in_hand))
+
+    def _burden(self) -> str:
+        """What keeps this service busy: requests that are stuck show by their age."""
+        oldest_s = time.perf_counter() - next(iter(self._in_hand.values()))
+        return f"{self._telemetry.service} has {len(self._in_hand)} requests in hand, the oldest for {oldest_s:.1f} s"
 
     def _deadline_s(self, headers: Mapping[bytes, bytes]) -> float | None:
         value = headers.get(_DEADLINE)

