@@ -208,8 +208,8 @@ def verify(
         seed=seed,
         variant=variant,
     )
-    signal.signal(signal.SIGTERM, _interrupt)
     with verify_parts(wishes, use=use, out=out_dir, console=err, argv=sys.argv[1:]) as parts:
+        signal.signal(signal.SIGTERM, _interrupt)
         verdict = run(parts)
     if as_json:
         _json(verdict)

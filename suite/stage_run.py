@@ -64,14 +64,17 @@ class Tools:
     """A running deployment to judge instead of an own one; it is left running."""
 
 
-def run_stage(plan: Plan, stage_plan: StagePlan, tools: Tools) -> StageResult:
-    """Run one stage. Never raises SuiteError: trouble is part of the result. Interrupts pass, after cleaning up."""
-    result = StageResult(plan=stage_plan)
+def run_stage(plan: Plan, result: StageResult, tools: Tools) -> None:
+    """Run the stage of a fresh `result` and fill it in, as far as the run gets.
+
+    Never raises SuiteError: trouble is part of the result. Interrupts pass, after cleaning up.
+    """
     try:
-        _run(plan, stage_plan, tools, result)
+        _run(plan, result.plan, tools, result)
     except SuiteError as error:
         result.trouble = str(error)
-    return result
+    finally:
+        result.gathered.refresh()
 
 
 def _run(plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult) -> None:

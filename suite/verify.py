@@ -12,7 +12,7 @@ from typing import Any
 from stages.history import Phase, Record, merged
 from suite.environment import describe
 from suite.plan import Plan
-from suite.publish import publish
+from suite.publish import STAGE_MARK, publish
 from suite.stage_run import StageResult, Tools, run_stage
 from suite.store import Store
 from suite.verdict import run_document
@@ -38,15 +38,14 @@ def verify(parts: Parts) -> dict[str, Any]:
     environment = describe()
     parts.store.write_json("environment.json", environment)
     results: list[StageResult] = []
-    records: list[Record] = []
+    marks: list[Record] = []
     try:
         for stage_plan in parts.plan.stages:
-            records.append(Phase(name=f"stage:{stage_plan.stage.name}", at_ns=parts.tools.clock.now_ns()))
-            result = run_stage(parts.plan, stage_plan, parts.tools)
-            results.append(result)
-            records += [*result.gathered.records(), *(result.audits or ())]
+            marks.append(Phase(name=f"{STAGE_MARK}{stage_plan.stage.name}", at_ns=parts.tools.clock.now_ns()))
+            results.append(StageResult(plan=stage_plan))
+            run_stage(parts.plan, results[-1], parts.tools)
     finally:
-        history = merged(records)
+        history = merged(marks, *((*r.gathered.records(), *(r.audits or ())) for r in results))
         parts.store.write_history(history)
         parts.store.keep_generator_logs()
         parts.store.finish()

@@ -1,7 +1,7 @@
 """A whole world for the pipeline without processes: a shop that behaves as predicted, or as a test says it does.
 
     world = World(tmp_path)                     # a clock, a target, a load generator, a fault injector
-    run_stage(plan, stage_plan, world.tools())  # minutes of the run pass in milliseconds
+    run_stage(plan, result, world.tools(store))  # minutes of the run pass in milliseconds
 
 `World.reality` overrides what a fault really does to an operation, so that leaks can be played.
 """

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.history import Invocation, read
 from suite.testing.user import User, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -46,7 +47,8 @@ def test_ctrl_c_during_a_fault_heals_tears_down_and_exits_130(user: User, tmp_pa
     assert run.returncode == 130, said
     assert "Traceback" not in said
     wait_until(lambda: not user.processes(), 5, lambda: f"still running: {user.processes()}")
-    assert (tmp_path / "run" / "history.jsonl").stat().st_size > 0
+    with (tmp_path / "run" / "history.jsonl").open() as lines:
+        assert sum(isinstance(record, Invocation) for record in read(lines)) > 100, "what was seen until then is kept"
 
 
 def test_after_sigkill_of_the_local_cloud_up_adopts_and_down_leaves_nothing(user: User) -> None:

@@ -21,7 +21,7 @@ from suite.report.reading import load
 from suite.report.series import Series, summarize
 from suite.report.testing import objectives
 from suite.report.text import print_summary
-from suite.stage_run import run_stage
+from suite.stage_run import StageResult, run_stage
 from suite.store import Store
 from suite.testing.world import World
 from suite.verdict import run_document
@@ -41,7 +41,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Serie
         dull=frozenset({"inventory-killed"}),
     )
     now = datetime.now(UTC)
-    result = run_stage(plan, plan.stages[0], world.tools(Store.create(directory / "run", now=now, seed=1)))
+    result = StageResult(plan=plan.stages[0])
+    run_stage(plan, result, world.tools(Store.create(directory / "run", now=now, seed=1)))
     command = ("stages", "verify", "--faults", ",".join(FAULTS))
     document = run_document(plan, [result], started=now, duration_s=42, command=command, environment={"cores": 2})
     return document, summarize(merged(result.gathered.records()), objectives(STAGES["sync"]))

@@ -14,7 +14,7 @@ from stages.blast_radius import Effect
 from stages.history import Audit
 from suite.bootstrap import fault_catalogue
 from suite.plan import Wishes, make_plan
-from suite.stage_run import run_stage
+from suite.stage_run import StageResult, run_stage
 from suite.store import Store
 from suite.testing.world import World
 from suite.verdict import run_document
@@ -27,7 +27,8 @@ def judge(tmp_path: Path, *faults: str, **world: Any) -> dict[str, Any]:
     plan = make_plan(Wishes(stages=("sync",), faults=faults), catalogue=CATALOGUE, cannot={})
     simulated = World(tmp_path, catalogue={f.name: f for f in CATALOGUE["sync"]}, **world)
     store = Store.create(tmp_path / "run", now=datetime.now(UTC), seed=1)
-    result = run_stage(plan, plan.stages[0], simulated.tools(store))
+    result = StageResult(plan=plan.stages[0])
+    run_stage(plan, result, simulated.tools(store))
     document = run_document(plan, [result], started=datetime.now(UTC), duration_s=1, command=("test",), environment={})
     found: dict[str, Any] = document["stages"]["sync"]
     assert document["verdict"] == found["verdict"]
