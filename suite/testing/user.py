@@ -84,10 +84,14 @@ class User:
             os.kill(process.pid, signal.SIGKILL)
 
     def _mine(self) -> list[psutil.Process]:
+        """Whatever was started with this home: commands by their environment, the local cloud by tag or argument."""
+        home = str(self.home)
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("STAGES_HOME") == str(self.home) and process.pid != os.getpid():
+                environment = process.environ()
+                mine = home in (environment.get("STAGES_HOME"), environment.get("STAGES_CLOUD"))
+                if process.pid != os.getpid() and (mine or any(home in word for word in process.cmdline())):
                     found.append(process)
             except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
