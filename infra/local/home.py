@@ -153,3 +153,13 @@ def tail(path: Path, lines: int, offset: int = 0) -> list[str]:
     except OSError:
         return []
     return text.splitlines()[-lines:] if lines > 0 else []
+
+
+def below(directory: Path) -> list[Path]:
+    """A directory and all that is in it, as far as it is still there: somebody may be removing it meanwhile."""
+    if not directory.exists():
+        return []
+    found = [directory]
+    for parent, folders, files in os.walk(directory):  # a folder that vanishes is passed over
+        found += [Path(parent, name) for name in (*folders, *files)]
+    return sorted(found)

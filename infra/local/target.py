@@ -16,7 +16,7 @@ import httpx
 from infra.local.client import LocalCloud
 from infra.local.driver import apply
 from infra.local.errors import CloudError, CloudUnreachable, Unavailable
-from infra.local.home import Home, default_home
+from infra.local.home import Home, below, default_home
 from infra.local.ports import port_range
 from infra.local.processes import stat_of, tagged
 from infra.local.render import render
@@ -114,8 +114,7 @@ class LocalTarget:
         tags = {TAG_CLOUD: str(self.home.path)} | ({TAG_RUN: run_id} if run_id else {TAG_DEPLOYMENT: name})
         found = [f"process {process.pid}: {_command(process.pid)}" for process in tagged(tags)]
         directory = self.home.deployment(name)
-        if directory.exists():
-            found += [f"file {path}" for path in (directory, *sorted(directory.rglob("*")))]
+        found += [f"file {path}" for path in below(directory)]
         found += [f"socket {path}" for path in self.home.controls(name)]
         found += [f"fault {fault['lease']}" for fault in self.faults() if fault["deployment"] == name]
         return found

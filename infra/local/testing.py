@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.client import LocalCloud
-from infra.local.home import Home, read_json
+from infra.local.home import Home, below, read_json
 from infra.local.processes import alive, identify, tagged
 from infra.naming import TAG_CLOUD
 
@@ -106,7 +106,7 @@ class Shop:
         tags = {TAG_CLOUD: str(self.home.path), "STAGES_DEPLOYMENT": self.name}
         found = [f"process {p.pid}" for p in tagged(tags)]
         directory = self.home.deployment(self.name)
-        found += [str(path) for path in (directory, *directory.rglob("*")) if path.exists()]
+        found += [str(path) for path in below(directory)]
         return found + [str(path) for path in (self.home.path / "run").glob("*")]
 
 
