@@ -14,29 +14,26 @@ from stages.check import Span, Verdict, generator_honest, service_levels, worst
 from suite.adapters import LocustLoad
 from suite.bootstrap import choose_deployment, new_run_id, target
 from suite.gathered import Gathered
-from suite.plan import RATE_LIMITS
+from suite.observe import STOCK_LEAST, healthy_mix
+from suite.plan import rate_problems
 from suite.ports import BadInput
 from suite.show import Page, table
-
-STOCK = 40
-"""Orders put by first, so that there is something to track and to cancel."""
 
 
 def drive(*, use: str | None, rate: float, seconds: float, seed: int, progress: Console) -> Page:
     """Drive for so many seconds and say how each operation did; the generator's own honesty decides the verdict."""
-    low, high = RATE_LIMITS
-    if not low <= rate <= high:
-        raise BadInput([f"--rate {rate:g} is outside {low:g} to {high:g} requests per second"])
+    if problems := rate_problems(rate):
+        raise BadInput(problems)
     deployment = choose_deployment(target(), use)
     stage = STAGES[deployment.stage]
     gathered = Gathered()
     with tempfile.TemporaryDirectory(prefix="stages-load-") as directory:
         load = LocustLoad(Path(directory))
         try:
-            mix = {o.name: o.weight for o in stage.operations}
+            mix = healthy_mix(stage)
             with progress.status(f"{rate:g} requests/s for {seconds:g} s"):
                 gathered.follow(load.start(deployment, run_id=new_run_id(), rate=rate, seed=seed, mix=mix))
-                load.restock(STOCK)
+                load.restock(STOCK_LEAST)
                 load.phase("load")
                 start_ns = time.monotonic_ns()
                 time.sleep(seconds)

@@ -99,9 +99,7 @@ def make_plan(
     problems: list[str] = []
     names = _stage_names(wishes, cannot, use, problems)
     variant = _variant(wishes, problems)
-    low, high = RATE_LIMITS
-    if not low <= wishes.rate <= high:
-        problems.append(f"--rate {wishes.rate:g} is outside {low:g} to {high:g} requests per second")
+    problems += rate_problems(wishes.rate)
     if use is not None and use.variant != wishes.variant:
         problems.append(
             f"deployment {use.name!r} runs variant {use.variant or 'none'}, not {wishes.variant or 'none'}: "
@@ -161,6 +159,12 @@ def _stage_plan(stage: Stage, faults: Sequence[FaultPlan], wishes: Wishes, varia
     else:
         chosen = tuple(faults)
     return StagePlan(stage=stage, faults=chosen, predictions={f.name: predict(stage, f.impact) for f in chosen})
+
+
+def rate_problems(rate: float) -> list[str]:
+    """What is wrong with a rate of requests per second; empty when a run can be honest at it."""
+    low, high = RATE_LIMITS
+    return [] if low <= rate <= high else [f"--rate {rate:g} is outside {low:g} to {high:g} requests per second"]
 
 
 def unknown(what: str, name: str, known: Sequence[str], see: str) -> str:

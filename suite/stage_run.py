@@ -14,12 +14,10 @@ from stages.check import Baseline, Span
 from stages.deployment import Deployment
 from stages.history import Audit, Phase
 from suite.gathered import Gathered
-from suite.observe import STOCK_LEAST, Observation, Observer, healthy_mix
+from suite.observe import SECOND_NS, STOCK_LEAST, Observation, Observer, healthy_mix
 from suite.plan import Plan, StagePlan
 from suite.ports import Clock, Faults, Footprint, Load, SuiteError, Target
 from suite.store import Store
-
-SECOND_NS = 1_000_000_000
 
 UNFINISHED = ("pending", "compensating")
 """States that an order or user only passes through."""

@@ -31,9 +31,9 @@ from stages.check import (
     worst,
 )
 from stages.history import Invocation
-from suite.observe import Observation
+from suite.observe import SECOND_NS, Observation
 from suite.plan import Plan, StagePlan
-from suite.stage_run import SECOND_NS, StageResult
+from suite.stage_run import StageResult
 
 ERRORS_SHOWN = 3
 """Kinds of error named per cell."""
