@@ -35,6 +35,10 @@ CHAIN_TIMEOUT_MS = 1800
 """The storefront's wait for a service that itself calls others: above the longest failing chain of those
 (two attempts and backoff), so that a slow leaf is reported by its caller and not mistaken for the caller's death."""
 
+COMPLETION_MS = 3000
+"""Deadline of every completion: twice the tightest that its answer allows, so that a busy host does not look late; and
+short enough that a fault held for some 6 s shows which completions wait for its end."""
+
 OPERATIONS = (
     Operation(
         name="browse",
@@ -49,7 +53,7 @@ OPERATIONS = (
         entry="storefront",
         latency_slo_ms=1500,
         weight=2,
-        completions=(Completion(name="user-visible-in-analytics", at="analytics", within_ms=5000),),
+        completions=(Completion(name="user-visible-in-analytics", at="analytics", within_ms=COMPLETION_MS),),
     ),
     Operation(
         name="place-order",
@@ -58,8 +62,8 @@ OPERATIONS = (
         latency_slo_ms=1500,
         weight=3,
         completions=(
-            Completion(name="order-completed", at="orders", within_ms=5000),
-            Completion(name="email-sent", at="email", within_ms=5000),
+            Completion(name="order-completed", at="orders", within_ms=COMPLETION_MS),
+            Completion(name="email-sent", at="email", within_ms=COMPLETION_MS),
         ),
     ),
     Operation(
@@ -71,10 +75,11 @@ OPERATIONS = (
     ),
     Operation(
         name="cancel-order",
-        summary="undo a confirmed order: shipment, money, stock",
+        summary="undo an order: shipment, money, stock",
         entry="storefront",
         latency_slo_ms=1500,
         weight=2,
+        completions=(Completion(name="order-cancelled", at="orders", within_ms=COMPLETION_MS),),
     ),
     Operation(
         name="insights",
@@ -175,7 +180,15 @@ SYNC = Stage(
 )
 
 
-def _message(caller: str, callee: str, kind: Kind, transport: Transport, *operations: str, step: int = 0) -> Channel:
+def _message(
+    caller: str,
+    callee: str,
+    kind: Kind,
+    transport: Transport,
+    *operations: str,
+    messages: tuple[str, ...],
+    step: int = 0,
+) -> Channel:
     return Channel(
         caller=caller,
         callee=callee,
@@ -186,7 +199,18 @@ def _message(caller: str, callee: str, kind: Kind, transport: Transport, *operat
         breaker=False,
         step=step,
         via=("broker",),
+        messages=messages,
     )
+
+
+def _command(callee: str, *messages: str, step: int) -> Channel:
+    return _message(
+        "orders", callee, Kind.COMMAND, Transport.SQS, "place-order", "cancel-order", messages=messages, step=step
+    )
+
+
+def _event(producer: str, consumer: str, operation: str, *messages: str, step: int = 0) -> Channel:
+    return _message(producer, consumer, Kind.EVENT, Transport.SNS, operation, messages=messages, step=step)
 
 
 ASYNC = replace(
@@ -199,15 +223,18 @@ ASYNC = replace(
     channels=(
         *_EDGE,
         *(
-            _message("accounts", callee, Kind.EVENT, Transport.SNS, "register")
-            for callee in ("email", "analytics", "cache")
+            _event("accounts", consumer, "register", "AccountRegistered")
+            for consumer in ("email", "analytics", "cache")
         ),
-        _message("orders", "inventory", Kind.COMMAND, Transport.SQS, "place-order", "cancel-order", step=1),
-        _message("orders", "payments", Kind.COMMAND, Transport.SQS, "place-order", "cancel-order", step=1),
-        _message("orders", "shipping", Kind.COMMAND, Transport.SQS, "place-order", "cancel-order", step=2),
-        *(
-            _message("orders", callee, Kind.EVENT, Transport.SNS, "place-order", step=3)
-            for callee in ("email", "analytics", "cache")
+        _command("inventory", "ReserveStock", "ReleaseStock", step=1),
+        _command("payments", "CapturePayment", "RefundPayment", step=1),
+        _command("shipping", "BookShipment", "CancelShipment", step=2),
+        _event("orders", "email", "place-order", "OrderConfirmed", step=3),
+        _event("orders", "analytics", "place-order", "OrderConfirmed", step=3),
+        # The read model shows an order's latest state, so it alone must hear of its events in their order.
+        replace(
+            _event("orders", "cache", "place-order", "OrderConfirmed", "OrderCancelled", step=3),
+            operations=("place-order", "cancel-order"),
         ),
     ),
     shared=(SharedPart(name="broker", summary="queues and topics of the region"),),
@@ -258,6 +285,7 @@ VARIANTS = {
             name="no-idempotency",
             disables="idempotency",
             summary="payments ignores the idempotency key: a retried capture takes the money twice",
+            stage="sync",
             exposed_by="orders-payments-latency",
             breaks="no-order-applied-twice",
         ),
@@ -265,6 +293,7 @@ VARIANTS = {
             name="no-timeout",
             disables="timeout",
             summary="callers wait for ever: requests stuck on a hung payments fill up orders, and tracking fails too",
+            stage="sync",
             exposed_by="payments-paused",
             breaks="payments-paused x track-order",
         ),
@@ -272,6 +301,7 @@ VARIANTS = {
             name="no-breaker",
             disables="breaker",
             summary="callers never stop calling a hung callee: every browse waits out its attempts before the fallback",
+            stage="sync",
             exposed_by="inventory-paused",
             breaks="inventory-paused x browse",
         ),
@@ -279,6 +309,7 @@ VARIANTS = {
             name="no-fallback",
             disables="fallback",
             summary="the storefront has no stale answer: browsing fails with inventory",
+            stage="sync",
             exposed_by="inventory-killed",
             breaks="inventory-killed x browse",
         ),
@@ -286,8 +317,49 @@ VARIANTS = {
             name="no-compensation",
             disables="compensation",
             summary="a failed order keeps what its earlier steps did: money taken and stock held for nothing",
+            stage="sync",
             exposed_by="email-killed",
             breaks="money-conserved",
+        ),
+        Variant(
+            name="no-outbox",
+            disables="outbox",
+            summary="orders publishes after the commit, from memory: what it dies before publishing is never published",
+            stage="async",
+            exposed_by="orders-killed-publishing",
+            breaks="no-event-lost",
+        ),
+        Variant(
+            name="no-dlq",
+            disables="dead-letters",
+            summary="a message that nobody can read has nowhere to go: it blocks its queue and all orders behind it",
+            stage="async",
+            exposed_by="payments-poisoned",
+            breaks="payments-poisoned x place-order",
+        ),
+        Variant(
+            name="no-consumer-idempotency",
+            disables="idempotency",
+            summary="payments takes every delivery for a new command: a message delivered twice charges twice",
+            stage="async",
+            exposed_by="broker-duplicates",
+            breaks="no-order-applied-twice",
+        ),
+        Variant(
+            name="short-visibility",
+            disables="visibility",
+            summary="messages reappear while they are worked on, until good ones are taken for dead",
+            stage="async",
+            exposed_by="broker-slow",
+            breaks="dead-letters-accounted-for",
+        ),
+        Variant(
+            name="no-saga-timeout",
+            disables="saga-timeout",
+            summary="the saga waits for an answer for ever: an order whose command was lost never ends",
+            stage="async",
+            exposed_by="payments-poisoned",
+            breaks="every-accepted-order-terminates",
         ),
     )
 }

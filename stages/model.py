@@ -113,6 +113,9 @@ class Channel:
     """Calls of one operation with equal step run in parallel, others one after the other, ascending."""
     via: tuple[str, ...] = ()
     """Shared parts the messages pass through, such as the broker."""
+    messages: tuple[str, ...] = ()
+    """Types of message that travel over it, such as 'OrderConfirmed'. Required for commands and events, where they
+    become filter policies; () for calls."""
 
     @property
     def name(self) -> str:
@@ -223,6 +226,8 @@ class Variant:
     """The guarantee that the services leave out: one word they know."""
     summary: str
     """One line: what is left out and what goes wrong then."""
+    stage: str
+    """The stage that it is a broken form of, where `stages verify --variant NAME` runs it by default."""
     exposed_by: str
     """The fault under which it shows."""
     breaks: str

@@ -23,7 +23,19 @@ SERVICES = (
 )
 """Names `python -m workloads.services` accepts."""
 
-DISABLED_WORDS = frozenset({"timeout", "breaker", "fallback", "idempotency", "compensation"})
+DISABLED_WORDS = frozenset(
+    {
+        "timeout",
+        "breaker",
+        "fallback",
+        "idempotency",
+        "compensation",
+        "outbox",
+        "dead-letters",
+        "visibility",
+        "saga-timeout",
+    }
+)
 """Guarantees that a deliberately broken shop can leave out."""
 
 
@@ -46,6 +58,35 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound:
+    """The queue that a service reads."""
+
+    url: str
+    dead_letters_url: str
+    """Where what cannot be handled goes, with the reason."""
+    visibility_timeout_s: int = 5
+    """How long a received message stays hidden unless that is extended, > 0."""
+    max_receives: int = 5
+    """Deliveries without success after which a message is dead, >= 1."""
+    fifo: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """The messages of a service: SQS and SNS, or what speaks their protocol."""
+
+    endpoint: str | None = None
+    """Base URL such as 'http://127.0.0.1:43010' (a wire); None: AWS itself. Credentials are found as the AWS SDK does."""
+    region: str = "us-east-1"
+    inbound: Inbound | None = None
+    """None for a service that only sends."""
+    queues: Mapping[str, str] = field(default_factory=dict)
+    """Service -> URL of the queue it reads: where this one's commands, or its replies, go."""
+    topic: str | None = None
+    """ARN that this service's events go to, None if it publishes none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a service is told from outside."""
 
@@ -60,6 +101,8 @@ class Settings:
     """SQLAlchemy URL; None only for a service that keeps nothing."""
     peers: Mapping[str, Peer] = field(default_factory=dict)
     """By name of the callee."""
+    broker: Broker | None = None
+    """None where everything is a call."""
     disabled: frozenset[str] = frozenset()
     """Guarantees left out on purpose, a subset of DISABLED_WORDS."""
     traces: str = ""
@@ -86,6 +129,7 @@ class Settings:
             "SHOP_LISTEN": self.listen,
             "SHOP_DATABASE_URL": self.database_url or "",
             "SHOP_PEERS": json.dumps({name: asdict(peer) for name, peer in self.peers.items()}, sort_keys=True),
+            "SHOP_BROKER": json.dumps(asdict(self.broker), sort_keys=True) if self.broker else "",
             "SHOP_DISABLED": ",".join(sorted(self.disabled)),
             "SHOP_TRACES": self.traces,
             "SHOP_TRACES_SHARE": repr(self.traces_share),
@@ -104,6 +148,7 @@ class Settings:
             listen=env.get("SHOP_LISTEN", "127.0.0.1:4101"),
             database_url=env.get("SHOP_DATABASE_URL") or None,
             peers=_peers(env.get("SHOP_PEERS") or "{}", found),
+            broker=_broker(env.get("SHOP_BROKER") or "null", found),
             disabled=frozenset(word for word in env.get("SHOP_DISABLED", "").split(",") if word),
             traces=env.get("SHOP_TRACES", ""),
             traces_share=_number(env, "SHOP_TRACES_SHARE", 0.1, found),
@@ -136,6 +181,18 @@ def problems(settings: Settings) -> list[str]:
         found.append(f"SHOP_DRAIN_S is {settings.drain_s}, must be a finite number of seconds, 0 or more")
     for name, peer in settings.peers.items():
         found += _peer_problems(name, peer)
+    return found + (_broker_problems(settings.broker) if settings.broker else [])
+
+
+def _broker_problems(broker: Broker) -> list[str]:
+    found = []
+    if broker.endpoint is not None and not broker.endpoint.startswith(("http://", "https://")):
+        found.append(f"SHOP_BROKER: endpoint is {broker.endpoint!r}, must begin with http:// or https://")
+    found += [f"SHOP_BROKER names {name!r}, which is no service" for name in broker.queues if name not in SERVICES]
+    if broker.inbound is not None and broker.inbound.visibility_timeout_s < 1:
+        found.append(f"SHOP_BROKER: visibility_timeout_s is {broker.inbound.visibility_timeout_s}, must be at least 1")
+    if broker.inbound is not None and broker.inbound.max_receives < 1:
+        found.append(f"SHOP_BROKER: max_receives is {broker.inbound.max_receives}, must be at least 1")
     return found
 
 
@@ -158,6 +215,18 @@ def _peers(text: str, found: list[str]) -> dict[str, Peer]:
     except (ValueError, TypeError, AttributeError) as error:
         found.append(f"SHOP_PEERS is not a JSON object of peers ({error})")
         return {}
+
+
+def _broker(text: str, found: list[str]) -> Broker | None:
+    try:
+        fields = json.loads(text)
+        if fields is None:
+            return None
+        inbound = fields.pop("inbound", None)
+        return Broker(**fields, inbound=Inbound(**inbound) if inbound else None)
+    except (ValueError, TypeError, AttributeError) as error:
+        found.append(f"SHOP_BROKER is not a JSON object of a broker ({error})")
+        return None
 
 
 def _whole(env: Mapping[str, str], name: str, default: int, found: list[str]) -> int:
