@@ -120,6 +120,14 @@ class OrderWithdrawn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderCancelled:
+    """An order that had been confirmed is cancelled: shipment, money and stock are undone."""
+
+    order_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRegistered:
     """An account was opened."""
 
@@ -135,6 +143,32 @@ class AccountWithdrawn:
 
     account_id: str
     key: str
+
+
+# --- replies to the saga, where its commands are not calls ------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone:
+    """To orders: a command of the saga has taken effect, now or earlier."""
+
+    order_id: str
+    key: str
+    step: str
+    """Name of the message answered, such as 'ReserveStock'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRefused:
+    """To orders: a command of the saga was refused for good; it had no effect and never will."""
+
+    order_id: str
+    key: str
+    step: str
+    """Name of the message answered, such as 'ReserveStock'."""
+    problem: str
+    """Name of the problem's type, such as 'out-of-stock'."""
+    detail: str
 
 
 # --- queries and the read model -----------------------------------------------------------------
@@ -184,7 +218,7 @@ class FindEntry:
     subject: str
 
 
-Event = OrderConfirmed | OrderWithdrawn | AccountRegistered | AccountWithdrawn
+Event = OrderConfirmed | OrderWithdrawn | OrderCancelled | AccountRegistered | AccountWithdrawn
 Command = (
     PlaceOrder
     | CancelOrder
@@ -197,5 +231,6 @@ Command = (
     | CancelShipment
     | StoreCatalogue
 )
+Answer = StepDone | StepRefused
 Query = ListProducts | FindOrder | FindAccount | ReadInsights | ReadCatalogue | FindEntry
-Message = Command | Event | Query
+Message = Command | Event | Answer | Query

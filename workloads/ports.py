@@ -114,6 +114,13 @@ class Unit(Protocol):
         """Records of a kind in one of some states, oldest first."""
         ...
 
+    def enqueue(self, message: Message, *, subject: str) -> None:
+        """Have a message published once this transaction is committed, and never if it is not.
+
+        Messages of one subject (an order's or account's id) are published in the order they are enqueued.
+        """
+        ...
+
     def page(self, kinds: Sequence[str], after: tuple[str, str], limit: int) -> list[Record]:
         """Records of some kinds in order of (kind, id), beginning after `after` (('', '') for the first page)."""
         ...
@@ -123,8 +130,27 @@ class Conflict(Exception):
     """Two transactions added the same record; the one that sees this was rolled back and can be run again."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A message in the outbox."""
+
+    seq: int
+    """Grows in the order of the commits within one subject; unique among all that this outbox ever held."""
+    id: str
+    """Unique everywhere; the same each time the message is published."""
+    subject: str
+    message: Message
+    at_ns: int
+    """When it was enqueued, CLOCK_MONOTONIC nanoseconds."""
+    traceparent: str
+    """W3C trace context of the work that enqueued it, '' outside of a trace."""
+
+
 class Repository(Protocol):
-    """A service's records."""
+    """A service's records, and the outbox that is committed with them."""
+
+    on_enqueued: Callable[[], None]
+    """Called in the event loop after a commit that enqueued something; does nothing until it is set."""
 
     async def read(self, work: Callable[[Unit], T]) -> T:
         """Run `work` and return its result; it must not change anything.
@@ -141,4 +167,16 @@ class Repository(Protocol):
         unit. An exception from it rolls back and goes through; a Conflict is run again, once. Raise
         ProblemError as `read` does, and COMMIT_UNKNOWN if the database was lost while committing.
         """
+        ...
+
+    async def waiting(self, limit: int, after: int = 0) -> list[Outgoing]:
+        """Messages that are not published yet, in order of `seq`, beginning after one. Raise ProblemError as `read`.
+
+        With several writers at once a message of another subject may yet appear before one that was seen:
+        begin anew at 0 from time to time.
+        """
+        ...
+
+    async def published(self, seqs: Sequence[int]) -> None:
+        """Forget messages that were published; forgetting one again changes nothing. Raise ProblemError as `write`."""
         ...
