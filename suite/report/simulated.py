@@ -21,6 +21,8 @@ EPOCH_NS = 71_000_000_000_000
 BASELINE_S = 20.0
 TAU_S = 2.0
 """Requests this soon after a fault began do not count, as in a real run."""
+COMPLETED_MS = {"order-completed": 46, "email-sent": 52, "order-cancelled": 30, "user-visible-in-analytics": 24}
+"""Median time from the request to its completions, where everything is a call; by message it takes some hops more."""
 MEDIAN_MS = {"browse": 9, "register": 28, "place-order": 46, "track-order": 6, "cancel-order": 30, "insights": 7}
 LEAK = ("payments-paused", "track-order")
 BETTER = ("email-cpu-starved", "register")
@@ -64,10 +66,25 @@ def impacts(stage: Stage) -> dict[str, Impact]:
     found["payments-database-locked"] = Impact(down=frozenset({"payments"}))
     found["inventory-database-slow"] = Impact()
     found |= {f"{part.name}-outage": Impact(down=frozenset({part.name})) for part in stage.shared}
+    found |= _impacts_on_messages(stage)
     for cluster in stage.clusters:
         inside = frozenset(stage.services_in(cluster.name))
         found[f"{cluster.name}-cluster-outage"] = Impact(down=inside, crashed=inside)
     return found
+
+
+def _impacts_on_messages(stage: Stage) -> dict[str, Impact]:
+    messages = [c.name for c in stage.channels if c.kind is not Kind.CALL]
+    if not messages:
+        return {}
+    return {
+        "broker-slow": Impact(delay_ms=dict.fromkeys(messages, 3000)),
+        "broker-throttled": Impact(),
+        "broker-duplicates": Impact(),
+        "payments-poisoned": Impact(poisoned=frozenset({"payments-commands"})),
+        "payments-killed-deleting": Impact(down=frozenset({"payments"}), crashed=frozenset({"payments"})),
+        "orders-killed-publishing": Impact(down=frozenset({"orders"}), crashed=frozenset({"orders"})),
+    }
 
 
 def timetable(stage: Stage, kind: SampleKind, rng: Random, most: int) -> Iterator[Held]:
