@@ -1,8 +1,8 @@
 """The command line: `stages`. Exit statuses, arguments, and who is asked to do what; nothing else.
 
-    verify    0 valid, 1 invalid, 2 unknown
-    others    0 done, 1 could not be done (the message says why)
-    all       130 interrupted, 254 wrong usage or bad input (nothing was started), 255 our own crash
+    verify, sweep    0 valid, 1 invalid, 2 unknown
+    others           0 done, 1 could not be done (the message says why)
+    all              130 interrupted, 254 wrong usage or bad input (nothing was started), 255 our own crash
 
 Imports of anything heavy are inside the commands: `stages --help` answers at once.
 """
@@ -24,6 +24,8 @@ from rich.markup import escape
 
 from suite.plan import DEFAULT_RATE, Wishes
 from suite.ports import BadInput, SuiteError
+from suite.sweep_plan import DEFAULT_RATE as SWEEP_RATE
+from suite.sweep_plan import SweepWishes
 
 if TYPE_CHECKING:
     from stages.model import Stage, Variant
@@ -44,6 +46,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+sweeps = typer.Typer(help="Change one thing step by step and measure what follows.", no_args_is_help=True)
+app.add_typer(sweeps, name="sweep")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of text.")]
 Use = Annotated[
@@ -235,6 +239,41 @@ def load(
     page = drive(use=use, rate=rate, seconds=seconds, seed=seed, progress=err)
     _print(page, as_json)
     raise typer.Exit(EXIT_OF[page.content["verdict"]])
+
+
+@sweeps.command()
+def distance(
+    stages: Annotated[list[str] | None, typer.Argument(metavar="[STAGE]...", help="Default: all that can run.")] = None,
+    delays: Annotated[
+        str, typer.Option("--delays", metavar="MS,...", help="One-way delays; default: 0,5,10,25,50.")
+    ] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Three distances, shorter.")] = False,
+    rate: Annotated[float, typer.Option("--rate", metavar="R", help="Requests per second over all operations.")] = (
+        SWEEP_RATE
+    ),
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of arrivals and of the order.")] = 7,
+    use: Annotated[
+        str | None, typer.Option("--use", metavar="DEPLOYMENT", help="A running deployment; default: deploy one.")
+    ] = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: runs/sweep-<utc>-<seed>.")] = (
+        None
+    ),
+    as_json: Json = False,
+) -> None:
+    """Move systems apart and measure the round trips that each answer waits for. Exit status as of verify."""
+    from suite.sweep_run import summary, sweep, sweep_parts
+
+    wishes = SweepWishes(stages=tuple(stages or ()), delays=delays, rate=rate, seed=seed, quick=quick)
+    with sweep_parts(wishes, use=use, out=out_dir, console=err, argv=sys.argv[1:]) as parts:
+        signal.signal(signal.SIGTERM, _interrupt)
+        document = sweep(parts)
+    if as_json:
+        _json(document)
+    else:
+        for renderable in summary(document):
+            out.print(renderable)
+        out.print(f"report: {parts.tools.store.directory / 'sweep.html'}", style="dim")
+    raise typer.Exit(EXIT_OF[document["verdict"]])
 
 
 @app.command()
