@@ -69,6 +69,8 @@ class Record:
     """Units that a stock opened with."""
     at_ns: int = 0
     """When it was first recorded, CLOCK_MONOTONIC nanoseconds."""
+    due_ns: int = 0
+    """When its service has to look at it again of its own accord, CLOCK_MONOTONIC nanoseconds; 0: never."""
     detail: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -130,6 +132,14 @@ def new_account(command: RegisterAccount, now_ns: int) -> Record:
             "fingerprint": fingerprint(command.name, command.email),
         },
     )
+
+
+def ended(order: Record, state: str, now_ns: int) -> Record:
+    """An order that has come to 'confirmed', 'rejected' or 'cancelled'; its detail says when, the first time."""
+    times = {"completed_ns": str(now_ns)}
+    if state == "cancelled":
+        times["cancelled_ns"] = str(now_ns)
+    return replace(order, state=state, due_ns=0, detail={**times, **order.detail})
 
 
 def confirmation(order: Record) -> OrderConfirmed:

@@ -8,7 +8,9 @@ Receiving one twice is the same as receiving it once; an undo that arrives first
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 # --- commands of users --------------------------------------------------------------------------
 
@@ -234,3 +236,8 @@ Command = (
 Answer = StepDone | StepRefused
 Query = ListProducts | FindOrder | FindAccount | ReadInsights | ReadCatalogue | FindEntry
 Message = Command | Event | Answer | Query
+
+BY_NAME: Mapping[str, type[Command | Event | Answer]] = {
+    kind.__name__: kind for kind in get_args(Command | Event | Answer)
+}
+"""Every kind of message that can be kept or sent, by its name."""

@@ -107,11 +107,26 @@ class Unit(Protocol):
         ...
 
     def update(self, record: Record) -> None:
-        """Change state, quantity and detail of a record that exists; the rest never changes."""
+        """Change state, quantity, due_ns and detail of a record that exists; the rest never changes."""
         ...
 
     def in_state(self, kind: str, states: Sequence[str], limit: int) -> list[Record]:
         """Records of a kind in one of some states, oldest first."""
+        ...
+
+    def due(self, kind: str, until_ns: int, beyond_ns: int, limit: int) -> list[Record]:
+        """Records of a kind whose `due_ns` is set and at most one instant, or after another; the earliest first.
+
+        What is due only after `beyond_ns` was written by another clock: it has to be looked at too.
+        """
+        ...
+
+    def count(self, kind: str, states: Sequence[str]) -> int:
+        """How many records of a kind are in one of some states."""
+        ...
+
+    def is_waiting(self, subject: str) -> bool:
+        """Whether a message about a subject is in the outbox since an earlier transaction."""
         ...
 
     def enqueue(self, message: Message, *, subject: str) -> None:
@@ -179,4 +194,8 @@ class Repository(Protocol):
 
     async def published(self, seqs: Sequence[int]) -> None:
         """Forget messages that were published; forgetting one again changes nothing. Raise ProblemError as `write`."""
+        ...
+
+    async def unpublished(self) -> int:
+        """How many messages wait to be published. Raise ProblemError as `read` does."""
         ...

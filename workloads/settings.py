@@ -76,7 +76,7 @@ class Broker:
     """The messages of a service: SQS and SNS, or what speaks their protocol."""
 
     endpoint: str | None = None
-    """Base URL such as 'http://127.0.0.1:43010' (a wire); None: AWS itself. Credentials are found as the AWS SDK does."""
+    """Base URL such as 'http://127.0.0.1:43010' (a wire); None: AWS itself. Credentials: as the AWS SDK finds them."""
     region: str = "us-east-1"
     inbound: Inbound | None = None
     """None for a service that only sends."""

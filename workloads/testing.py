@@ -25,7 +25,14 @@ from workloads.handlers.inbox import TransactionalInbox
 from workloads.handlers.leaves import HANDLERS
 from workloads.handlers.registration import Registration
 from workloads.handlers.saga import OrderSaga
-from workloads.messages import CapturePayment, OrderConfirmed, OrderWithdrawn, RefundPayment, ReserveStock
+from workloads.messages import (
+    CapturePayment,
+    OrderConfirmed,
+    OrderWithdrawn,
+    RefundPayment,
+    ReleaseStock,
+    ReserveStock,
+)
 from workloads.ports import (
     Caller,
     CallFailed,
@@ -134,6 +141,12 @@ async def check_repository(make: MakeRepository) -> None:
         _lists_by_state_and_age,
         _pages_through_everything_once,
         _refuses_work_whose_caller_is_gone,
+        _finds_what_is_due_earliest_first,
+        _counts_by_state,
+        _keeps_messages_in_order_until_they_are_published,
+        _keeps_no_message_of_what_was_rolled_back,
+        _never_gives_a_number_twice,
+        _knows_whether_a_subject_waits,
     ):
         async with make() as repository:
             await check(repository)
@@ -158,11 +171,11 @@ async def _keeps_what_is_inserted(repository: Repository) -> None:
 async def _changes_only_what_may_change(repository: Repository) -> None:
     record = _record(1, at_ns=7)
     await _insert(repository, record)
-    changed = replace(record, state="confirmed", quantity=3, detail={"a": "b"})
+    changed = replace(record, state="confirmed", quantity=3, due_ns=8, detail={"a": "b"})
     await repository.write(lambda unit: unit.update(replace(changed, key="another", at_ns=9)))
     found = await repository.read(lambda unit: unit.get("order", "o-1"))
     assert found is not None
-    assert (found.state, found.quantity, dict(found.detail)) == ("confirmed", 3, {"a": "b"})
+    assert found == replace(changed, key=record.key, at_ns=record.at_ns)
 
 
 async def _rolls_back_as_a_whole(repository: Repository) -> None:
@@ -225,6 +238,75 @@ async def _refuses_work_whose_caller_is_gone(repository: Repository) -> None:
 
 def _must_not_run(_unit: Unit) -> None:
     raise AssertionError("expired work was begun")
+
+
+async def _finds_what_is_due_earliest_first(repository: Repository) -> None:
+    late, early, later, never, strange = (
+        replace(_record(number, "confirmed"), due_ns=due_ns) for number, due_ns in enumerate((20, 10, 31, 0, 10**18))
+    )
+    await _insert(repository, late, early, later, never, strange, replace(early, kind="mail"))
+    assert await repository.read(lambda unit: unit.due("order", 30, 10**17, 10)) == [early, late, strange]
+    assert await repository.read(lambda unit: unit.due("order", 30, 10**17, 1)) == [early]
+
+
+async def _counts_by_state(repository: Repository) -> None:
+    await _insert(repository, _record(1), _record(2, "cancelling"), _record(3, "confirmed"))
+    assert await repository.read(lambda unit: unit.count("order", ("pending", "cancelling"))) == 2
+    assert await repository.read(lambda unit: unit.count("order", ("compensating",))) == 0
+
+
+async def _enqueue(repository: Repository, *subjects: str) -> None:
+    def work(unit: Unit) -> None:
+        for subject in subjects:
+            unit.enqueue(ReleaseStock(order_id=subject, key="k"), subject=subject)
+
+    await repository.write(work)
+
+
+async def _keeps_messages_in_order_until_they_are_published(repository: Repository) -> None:
+    told: list[int] = []
+    repository.on_enqueued = lambda: told.append(1)
+    await _enqueue(repository, "o-2", "o-1")
+    await _enqueue(repository, "o-2")
+    await _enqueue(repository)
+    assert told == [1, 1]
+    found = await repository.waiting(10)
+    assert [outgoing.message for outgoing in found] == [
+        ReleaseStock(order_id=subject, key="k") for subject in ("o-2", "o-1", "o-2")
+    ]
+    assert [outgoing.subject for outgoing in found] == ["o-2", "o-1", "o-2"]
+    assert len({outgoing.id for outgoing in found}) == 3
+    assert await repository.waiting(2) == found[:2]
+    assert await repository.waiting(10, found[0].seq) == found[1:]
+    for _ in range(2):
+        await repository.published([found[0].seq, found[1].seq])
+    await repository.published([])
+    assert await repository.waiting(10) == found[2:]
+    assert await repository.unpublished() == 1
+
+
+async def _keeps_no_message_of_what_was_rolled_back(repository: Repository) -> None:
+    def work(unit: Unit) -> None:
+        unit.enqueue(ReleaseStock(order_id="o-1", key="k"), subject="o-1")
+        raise ProblemError(problems.OUT_OF_STOCK, "on purpose")
+
+    await _raised(repository.write(work), ProblemError)
+    assert await repository.waiting(10) == []
+
+
+async def _never_gives_a_number_twice(repository: Repository) -> None:
+    await _enqueue(repository, "o-1")
+    (first,) = await repository.waiting(1)
+    await repository.published([first.seq])
+    await _enqueue(repository, "o-2")
+    await repository.published([first.seq])
+    assert await repository.unpublished() == 1
+
+
+async def _knows_whether_a_subject_waits(repository: Repository) -> None:
+    await _enqueue(repository, "o-1")
+    assert await repository.read(lambda unit: unit.is_waiting("o-1"))
+    assert not await repository.read(lambda unit: unit.is_waiting("o-2"))
 
 
 # --- Inbox --------------------------------------------------------------------------------------

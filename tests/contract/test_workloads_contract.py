@@ -15,6 +15,7 @@ from workloads.adapters.fan_out import FanOutPublisher
 from workloads.adapters.memory import MemoryCaller, MemoryRepository
 from workloads.adapters.routes import RECEIVERS
 from workloads.adapters.sql import SqlRepository
+from workloads.adapters.sql_outbox import Outbox, StoredOutbox, VolatileOutbox
 from workloads.bootstrap import Service, build
 from workloads.domain import Record
 from workloads.handlers.inbox import TransactionalInbox
@@ -43,8 +44,8 @@ class SqliteMaker:
         return f"sqlite:///{self._folder}/{self._count}.db"
 
     @asynccontextmanager
-    async def repository(self) -> AsyncIterator[Repository]:
-        repository = SqlRepository(self.url())
+    async def repository(self, outbox: Outbox | None = None) -> AsyncIterator[Repository]:
+        repository = SqlRepository(self.url(), outbox)
         await repository.open()
         try:
             yield repository
@@ -63,6 +64,25 @@ async def test_repository_in_memory() -> None:
 
 async def test_repository_on_sqlite(sqlite: SqliteMaker) -> None:
     await check_repository(sqlite.repository)
+
+
+async def test_repository_with_an_outbox_in_memory_keeps_its_promises_while_it_lives(sqlite: SqliteMaker) -> None:
+    await check_repository(lambda: sqlite.repository(VolatileOutbox()))
+
+
+async def test_what_is_enqueued_outlives_the_process_with_the_stored_outbox_alone(sqlite: SqliteMaker) -> None:
+    left = []
+    for outbox in (StoredOutbox(), VolatileOutbox()):
+        url = sqlite.url()
+        first = SqlRepository(url, outbox)
+        await first.open()
+        await first.write(lambda unit: unit.enqueue(ReleaseStock(order_id="o-1", key="k"), subject="o-1"))
+        await first.close()
+        second = SqlRepository(url)
+        await second.open()
+        left.append([outgoing.message for outgoing in await second.waiting(10)])
+        await second.close()
+    assert left == [[ReleaseStock(order_id="o-1", key="k")], []]
 
 
 async def test_inbox_in_memory() -> None:

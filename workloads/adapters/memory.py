@@ -6,12 +6,14 @@ They keep the same promises as the real adapters and pass the same conformance s
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from workloads import deadline
 from workloads.domain import Record
 from workloads.messages import Event, Message
-from workloads.ports import CallFailed, CallRefused, Conflict, Inbox, PublishFailed
+from workloads.ports import CallFailed, CallRefused, Conflict, Inbox, Outgoing, PublishFailed
 from workloads.problems import DATABASE_UNAVAILABLE, ProblemError
 
 T = TypeVar("T")
@@ -20,8 +22,10 @@ T = TypeVar("T")
 class MemoryUnit:
     """One transaction over a dict that nobody else sees until it is swapped in."""
 
-    def __init__(self, records: dict[tuple[str, str], Record]) -> None:
+    def __init__(self, records: dict[tuple[str, str], Record], outbox: Sequence[Outgoing] = ()) -> None:
         self.records = records
+        self.enqueued: list[tuple[str, Message]] = []
+        self._outbox = outbox
 
     def get(self, kind: str, record_id: str, *, lock: bool = False) -> Record | None:
         return self.records.get((kind, record_id))
@@ -32,11 +36,31 @@ class MemoryUnit:
         self.records[record.kind, record.id] = record
 
     def update(self, record: Record) -> None:
-        self.records[record.kind, record.id] = record
+        self.records[record.kind, record.id] = replace(
+            self.records[record.kind, record.id],
+            state=record.state,
+            quantity=record.quantity,
+            due_ns=record.due_ns,
+            detail=record.detail,
+        )
 
     def in_state(self, kind: str, states: Sequence[str], limit: int) -> list[Record]:
         found = [r for r in self.records.values() if r.kind == kind and r.state in states]
         return sorted(found, key=lambda r: r.at_ns)[:limit]
+
+    def due(self, kind: str, until_ns: int, beyond_ns: int, limit: int) -> list[Record]:
+        found = [r for r in self.records.values() if r.kind == kind and r.due_ns > 0]
+        found = [r for r in found if r.due_ns <= until_ns or r.due_ns > beyond_ns]
+        return sorted(found, key=lambda r: r.due_ns)[:limit]
+
+    def count(self, kind: str, states: Sequence[str]) -> int:
+        return sum(r.kind == kind and r.state in states for r in self.records.values())
+
+    def enqueue(self, message: Message, *, subject: str) -> None:
+        self.enqueued.append((subject, message))
+
+    def is_waiting(self, subject: str) -> bool:
+        return any(outgoing.subject == subject for outgoing in self._outbox)
 
     def page(self, kinds: Sequence[str], after: tuple[str, str], limit: int) -> list[Record]:
         keys = sorted(key for key in self.records if key[0] in kinds and key > after)
@@ -49,10 +73,13 @@ class MemoryRepository:
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], Record] = {}
         self.locked = False
+        self.outbox: list[Outgoing] = []
+        self.on_enqueued: Callable[[], None] = lambda: None
+        self._seq = 0
 
     async def read(self, work: Callable[[MemoryUnit], T]) -> T:
         self._open()
-        return work(MemoryUnit(self.records))
+        return work(MemoryUnit(self.records, self.outbox))
 
     async def write(self, work: Callable[[MemoryUnit], T]) -> T:
         self._open()
@@ -62,10 +89,29 @@ class MemoryRepository:
             return self._transact(work)
 
     def _transact(self, work: Callable[[MemoryUnit], T]) -> T:
-        unit = MemoryUnit(dict(self.records))
+        unit = MemoryUnit(dict(self.records), self.outbox)
         result = work(unit)
         self.records = unit.records
+        for subject, message in unit.enqueued:
+            self._seq += 1
+            self.outbox.append(
+                Outgoing(seq=self._seq, id=uuid4().hex, subject=subject, message=message, at_ns=0, traceparent="")
+            )
+        if unit.enqueued:
+            self.on_enqueued()
         return result
+
+    async def waiting(self, limit: int, after: int = 0) -> list[Outgoing]:
+        self._open()
+        return [outgoing for outgoing in self.outbox if outgoing.seq > after][:limit]
+
+    async def published(self, seqs: Sequence[int]) -> None:
+        self._open()
+        self.outbox = [outgoing for outgoing in self.outbox if outgoing.seq not in seqs]
+
+    async def unpublished(self) -> int:
+        self._open()
+        return len(self.outbox)
 
     def _open(self) -> None:
         deadline.check(deadline.current())

@@ -1,10 +1,10 @@
 """How are records kept in a relational database? SQLAlchemy Core; SQLite here, PostgreSQL a URL away.
 
-One table per service holds every record. Work that may have to wait runs in threads of its own, so that a
-slow or locked database never stops the event loop (and liveness with it). A local SQLite file that is
-free is quicker than the way to a thread and back (0.3 against 0.7 ms per transaction, measured in a
-running service), so work on it is tried at once, without waiting for a lock, and handed to the thread if
-the file is taken. What only SQLite needs is in `_for_sqlite`.
+One table per service holds every record, another one its outbox (`sql_outbox`). Work that may have to wait
+runs in threads of its own, so that a slow or locked database never stops the event loop (and liveness
+with it). A local SQLite file that is free is quicker than the way to a thread and back (0.3 against 0.7 ms
+per transaction, measured in a running service), so work on it is tried at once, without waiting for a
+lock, and handed to the thread if the file is taken. What only SQLite needs is in `_for_sqlite`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from threading import local
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from workloads import deadline
+from workloads.adapters import sql_outbox
+from workloads.adapters.sql_outbox import Outbox, Row, StoredOutbox
 from workloads.domain import Record
-from workloads.ports import Conflict
+from workloads.messages import Message
+from workloads.ports import Conflict, Outgoing
 from workloads.problems import COMMIT_UNKNOWN, DATABASE_UNAVAILABLE, ProblemError
 
 T = TypeVar("T")
@@ -48,11 +53,15 @@ records = sa.Table(
     sa.Column("quantity", sa.BigInteger, nullable=False),
     sa.Column("initial", sa.BigInteger, nullable=False),
     sa.Column("at_ns", sa.BigInteger, nullable=False),
+    sa.Column("due_ns", sa.BigInteger, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
 )
-_unfinished = records.c.state.in_(UNFINISHED_STATES)
-# partial: the finished majority costs nothing, and the compensator's scan stays cheap
+# partial: the finished majority costs nothing, and scans stay cheap. Their conditions are text without parameters,
+# because a database takes a partial index only for a query that implies its condition whatever the parameters are
+_unfinished = sa.text(f"state IN ({', '.join(map(repr, UNFINISHED_STATES))})")
 sa.Index("unfinished", records.c.kind, records.c.at_ns, sqlite_where=_unfinished, postgresql_where=_unfinished)
+_awaited = sa.text("due_ns > 0")
+sa.Index("awaited", records.c.kind, records.c.due_ns, sqlite_where=_awaited, postgresql_where=_awaited)
 
 _by_id = (records.c.kind == sa.bindparam("a_kind")) & (records.c.id == sa.bindparam("an_id"))
 GET = sa.select(records).where(_by_id)
@@ -61,7 +70,12 @@ INSERT = records.insert()
 UPDATE = (
     records.update()
     .where(_by_id)
-    .values(state=sa.bindparam("a_state"), quantity=sa.bindparam("a_quantity"), detail=sa.bindparam("a_detail"))
+    .values(
+        state=sa.bindparam("a_state"),
+        quantity=sa.bindparam("a_quantity"),
+        due_ns=sa.bindparam("a_due_ns"),
+        detail=sa.bindparam("a_detail"),
+    )
 )
 IN_STATE = (
     sa.select(records)
@@ -71,6 +85,19 @@ IN_STATE = (
         records.c.state.in_(sa.bindparam("states", expanding=True)),
     )
     .order_by(records.c.at_ns)
+    .limit(sa.bindparam("a_limit", type_=sa.Integer))
+)
+COUNT = sa.select(sa.func.count()).where(
+    records.c.kind == sa.bindparam("a_kind"), _unfinished, records.c.state.in_(sa.bindparam("states", expanding=True))
+)
+DUE = (
+    sa.select(records)
+    .where(
+        _awaited,
+        records.c.kind == sa.bindparam("a_kind"),
+        (records.c.due_ns <= sa.bindparam("until_ns")) | (records.c.due_ns > sa.bindparam("beyond_ns")),
+    )
+    .order_by(records.c.due_ns)
     .limit(sa.bindparam("a_limit", type_=sa.Integer))
 )
 PAGE = (
@@ -87,8 +114,10 @@ PAGE = (
 class SqlUnit:
     """One transaction on a connection."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, outbox: Outbox) -> None:
         self._connection = connection
+        self._outbox = outbox
+        self.enqueued: list[Row] = []
 
     def get(self, kind: str, record_id: str, *, lock: bool = False) -> Record | None:
         row = self._connection.execute(GET_LOCKED if lock else GET, {"a_kind": kind, "an_id": record_id}).first()
@@ -108,6 +137,7 @@ class SqlUnit:
                 "an_id": record.id,
                 "a_state": record.state,
                 "a_quantity": record.quantity,
+                "a_due_ns": record.due_ns,
                 "a_detail": json.dumps(record.detail),
             },
         )
@@ -116,6 +146,25 @@ class SqlUnit:
         """Only UNFINISHED_STATES can be asked for: the index holds no others."""
         rows = self._connection.execute(IN_STATE, {"a_kind": kind, "states": list(states), "a_limit": limit})
         return [_record(row) for row in rows]
+
+    def due(self, kind: str, until_ns: int, beyond_ns: int, limit: int) -> list[Record]:
+        wanted = {"a_kind": kind, "until_ns": until_ns, "beyond_ns": beyond_ns, "a_limit": limit}
+        return [_record(row) for row in self._connection.execute(DUE, wanted)]
+
+    def count(self, kind: str, states: Sequence[str]) -> int:
+        """Only UNFINISHED_STATES can be asked for."""
+        return int(self._connection.execute(COUNT, {"a_kind": kind, "states": list(states)}).scalar_one())
+
+    def is_waiting(self, subject: str) -> bool:
+        return self._outbox.has(self._connection, subject)
+
+    def enqueue(self, message: Message, *, subject: str) -> None:
+        self.enqueued.append(sql_outbox.row(message, subject))
+
+    def flush(self) -> None:
+        """Write what is enqueued, as the last thing of the transaction."""
+        if self.enqueued:
+            self._outbox.add(self._connection, self.enqueued)
 
     def page(self, kinds: Sequence[str], after: tuple[str, str], limit: int) -> list[Record]:
         rows = self._connection.execute(
@@ -127,8 +176,10 @@ class SqlUnit:
 class SqlRepository:
     """The Repository port on a database. `open` before use, `close` at the end."""
 
-    def __init__(self, url: str) -> None:
-        """Connects to nothing yet."""
+    def __init__(self, url: str, outbox: Outbox | None = None) -> None:
+        """Connects to nothing yet. The outbox is stored, unless another one is given."""
+        self.on_enqueued: Callable[[], None] = lambda: None
+        self._outbox = outbox or StoredOutbox()
         sqlite = sa.make_url(url).get_backend_name() == "sqlite"
         self._engine = sa.create_engine(url, **({} if sqlite else {"pool_pre_ping": True}))
         if sqlite:
@@ -142,19 +193,23 @@ class SqlRepository:
         self._refusing_until = 0.0
 
     async def open(self, seed: Sequence[Record] = ()) -> None:
-        """Create the table and add the seed records, where missing. Raise ProblemError(DATABASE_UNAVAILABLE)."""
+        """Create the tables and add the seed records, where missing. Raise ProblemError(DATABASE_UNAVAILABLE)."""
 
         def sow(unit: SqlUnit) -> None:
             for record in seed:
                 if unit.get(record.kind, record.id, lock=True) is None:
                     unit.insert(record)
 
-        await self._run(lambda _connection: metadata.create_all(self._engine), None)
+        await self._run(lambda _connection: self._create(), None)
         await self.write(sow)
         if self._tries_at_once and self._at_once is None:
             self._at_once = self._engine.connect()
             _without_waiting(self._at_once)
             self._opened.append(self._at_once)
+
+    def _create(self) -> None:
+        metadata.create_all(self._engine)
+        sql_outbox.metadata.create_all(self._engine)
 
     async def close(self) -> None:
         """Let running work end, then drop the connections."""
@@ -165,15 +220,36 @@ class SqlRepository:
 
     async def read(self, work: Callable[[SqlUnit], T]) -> T:
         """See ports.Repository."""
-        return await self._run(lambda connection: _reading(connection, work), deadline.current())
+        return await self._read(lambda connection: work(SqlUnit(connection, self._outbox)))
 
     async def write(self, work: Callable[[SqlUnit], T]) -> T:
         """See ports.Repository."""
         until = deadline.current()
         try:
-            return await self._run(lambda connection: _writing(connection, work), until)
+            result, enqueued = await self._run(lambda connection: _writing(connection, self._outbox, work), until)
         except Conflict:
-            return await self._run(lambda connection: _writing(connection, work), until)
+            result, enqueued = await self._run(lambda connection: _writing(connection, self._outbox, work), until)
+        if enqueued:
+            self._outbox.committed(enqueued)
+            self.on_enqueued()
+        return result
+
+    async def waiting(self, limit: int, after: int = 0) -> list[Outgoing]:
+        """See ports.Repository."""
+        return await self._read(lambda connection: self._outbox.waiting(connection, limit, after))
+
+    async def unpublished(self) -> int:
+        """See ports.Repository."""
+        return await self._read(self._outbox.count)
+
+    async def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        return await self._run(lambda connection: _reading(connection, work), deadline.current())
+
+    async def published(self, seqs: Sequence[int]) -> None:
+        """See ports.Repository."""
+        if seqs:
+            until = deadline.current()
+            await self._run(lambda connection: _changing(connection, partial(self._outbox.forget, seqs=seqs)), until)
 
     async def _run(self, job: Callable[[sa.Connection], T], until: float | None) -> T:
         deadline.check(until)
@@ -184,7 +260,8 @@ class SqlRepository:
                 pass  # taken by somebody else: nothing was applied, and waiting is the thread's business
         self._queued += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._in_thread, job, until)
+            run = copy_context().run  # so that what is enqueued there belongs to the trace at work
+            return await asyncio.get_running_loop().run_in_executor(self._pool, run, self._in_thread, job, until)
         finally:
             self._queued -= 1
 
@@ -207,21 +284,32 @@ class SqlRepository:
         return found
 
 
-def _reading(connection: sa.Connection, work: Callable[[SqlUnit], T]) -> T:
+def _reading(connection: sa.Connection, work: Callable[[sa.Connection], T]) -> T:
     try:
-        return work(SqlUnit(connection))
+        return work(connection)
     finally:
         connection.rollback()
 
 
-def _writing(connection: sa.Connection, work: Callable[[SqlUnit], T]) -> T:
+def _writing(connection: sa.Connection, outbox: Outbox, work: Callable[[SqlUnit], T]) -> tuple[T, Sequence[Row]]:
+    unit = SqlUnit(connection, outbox)
+
+    def working(_connection: sa.Connection) -> T:
+        result = work(unit)
+        unit.flush()
+        return result
+
+    return _changing(connection, working), unit.enqueued
+
+
+def _changing(connection: sa.Connection, work: Callable[[sa.Connection], T]) -> T:
     connection.info["writes"] = True
     try:
         transaction = connection.begin()
     finally:
         connection.info["writes"] = False
     try:
-        result = work(SqlUnit(connection))
+        result = work(connection)
     except BaseException:
         transaction.rollback()
         raise
@@ -239,7 +327,7 @@ def _writing(connection: sa.Connection, work: Callable[[SqlUnit], T]) -> T:
 
 
 def _record(row: Any) -> Record:
-    kind, record_id, subject, key, state, quantity, initial, at_ns, detail = row
+    kind, record_id, subject, key, state, quantity, initial, at_ns, due_ns, detail = row
     return Record(
         kind=kind,
         id=record_id,
@@ -249,6 +337,7 @@ def _record(row: Any) -> Record:
         quantity=quantity,
         initial=initial,
         at_ns=at_ns,
+        due_ns=due_ns,
         detail=json.loads(detail),
     )
 
@@ -263,6 +352,7 @@ def _values(record: Record) -> Mapping[str, Any]:
         "quantity": record.quantity,
         "initial": record.initial,
         "at_ns": record.at_ns,
+        "due_ns": record.due_ns,
         "detail": json.dumps(record.detail),
     }
 

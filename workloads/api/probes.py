@@ -83,6 +83,7 @@ def _page(after: tuple[str, str], unit: Unit) -> list[Record]:
 
 def _line(service: str, record: Record) -> bytes:
     said = {"service": service, **asdict(record)}
+    del said["due_ns"]
     if said["state"] == "cancelling":  # to the outside an order is being undone, whatever the reason
         said["state"] = "compensating"
     return json.dumps(said, separators=(",", ":")).encode() + b"\n"
