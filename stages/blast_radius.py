@@ -67,6 +67,8 @@ class Impact:
     """Channel name -> added round-trip delay, milliseconds."""
     crashed: frozenset[str] = frozenset()
     """Services that died in mid-request: opens the gaps of the stage that wait for their death."""
+    poisoned: frozenset[str] = frozenset()
+    """Queues in which messages become unreadable: these are dead letters that the fault accounts for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,8 @@ class Usage:
 class Audit:
     """One effect, as a service's own database shows it when the run has drained.
 
-    `service`/`kind` pairs: accounts/user, orders/order, inventory/stock, inventory/reservation,
+    `service`/`kind` pairs: accounts/user, orders/order, orders/outbox and accounts/outbox (one line each, quantity =
+    messages not published yet), inventory/stock, inventory/reservation,
     payments/capture, shipping/shipment, email/mail, analytics/event, cache/entry.
     """
 
@@ -143,7 +144,7 @@ class Audit:
     """orders: pending | confirmed | compensating | rejected | cancelled; reservation: reserved | released;
     capture: captured | refunded | void; shipment: booked | cancelled; mail: confirmation | welcome, or
     'retracted' once a correction followed; user: active | compensating | rejected; event and entry:
-    present | removed; stock: on-hand."""
+    present | removed; stock: on-hand; outbox: drained | pending."""
     quantity: int = 0
     """Units for reservation and stock, cents for order and capture, else 0."""
     initial: int = 0
@@ -151,9 +152,31 @@ class Audit:
     at_ns: int = 0
     """When it was first recorded."""
     detail: Mapping[str, str] = field(default_factory=dict)
+    """For orders/order 'completed_ns' (first confirmed, rejected or cancelled) and 'cancelled_ns', as text."""
 
 
-Record = Invocation | Unsent | Phase | FaultEvent | Stall | Usage | Audit
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A message that nobody could handle, as it lay in a dead-letter queue when the run had drained."""
+
+    queue: str
+    """The queue that it was taken from."""
+    id: str
+    reason: str = ""
+    """Why it is dead, in a word: malformed, unknown-version, oversized, foreign, unknown-type, failed; '' where the
+    broker moved it by itself, after too many deliveries."""
+    detail: str = ""
+    at_ns: int = 0
+    """When it was given up; 0 if nobody said."""
+    receives: int = 0
+    """Deliveries until then."""
+    type: str = ""
+    """Of the message; '' if it cannot be read. So are the other two."""
+    key: str = ""
+    subject: str = ""
+
+
+Record = Invocation | Unsent | Phase | FaultEvent | Stall | Usage | Audit | DeadLetter
 
 
 def _optional(f: Field[Any]) -> bool:
@@ -168,6 +191,7 @@ _TYPES: dict[str, type[Any]] = {
     "stall": Stall,
     "usage": Usage,
     "audit": Audit,
+    "dead-letter": DeadLetter,
 }
 _NAMES = {cls: name for name, cls in _TYPES.items()}
 _DEFAULTS: dict[type[Any], dict[str, Any]] = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from chaos.driver import ChaosDriver, ChaosDriverError
 from infra.local.errors import CloudError, Conflict, Invalid, NotFound
@@ -15,9 +16,9 @@ from infra.naming import deployment_problems
 from loadtests.driver import LoadError, LocustDriver
 from stages.check import Outstanding
 from stages.deployment import Deployment
-from stages.history import Audit
-from stages.model import Stage, Transport, Variant
-from suite.ports import BadInput, Footprint, SuiteError
+from stages.history import Audit, DeadLetter
+from stages.model import Stage, Variant
+from suite.ports import Backlog, BadInput, Footprint, Letter, Redriven, SuiteError
 
 STOCK_RATE_PER_S = 25.0
 """Orders placed per second while the stock is put by: no more work per second than the default load is."""
@@ -25,8 +26,8 @@ STOCK_RATE_PER_S = 25.0
 RESTOCK_S = 15.0
 """A shop that has not confirmed the orders by then is not well, which the baseline will tell better."""
 
-DEPLOYABLE = {Transport.REST}
-"""What the local target's services can talk over today."""
+DEPLOYABLE_PARTS = {"broker"}
+"""The shared parts that the local target can run today."""
 
 _AUDIT_FIELDS = tuple(f.name for f in fields(Audit))
 
@@ -39,8 +40,8 @@ class LocalStages:
             self._local = LocalTarget()
 
     def cannot(self, stage: Stage) -> list[str]:
-        missing = sorted({c.transport for c in stage.channels} - DEPLOYABLE)
-        why = [f"its channels over {', '.join(missing)} have no local adapter yet"] if missing else []
+        missing = sorted({part.name for part in stage.shared} - DEPLOYABLE_PARTS)
+        why = [f"the local target has no {' and no '.join(missing)} yet"] if missing else []
         return [*why, *self._local.problems()]
 
     def up(
@@ -91,6 +92,18 @@ class LocalStages:
             for raw in self._local.audits(deployment):
                 yield Audit(**{name: raw[name] for name in _AUDIT_FIELDS if name in raw})
 
+    def backlog(self, deployment: Deployment) -> Backlog:
+        with _translated():
+            return Backlog(**self._local.backlog(deployment.name))
+
+    def dead_letters(self, name: str) -> list[Letter]:
+        with _translated():
+            return [_letter(raw) for raw in self._local.dead_letters(name)]
+
+    def redrive(self, name: str, queue: str | None, ids: Sequence[str] | None) -> Redriven:
+        with _translated():
+            return Redriven(**self._local.redrive(name, queue, ids))
+
     def footprint(self, deployment: Deployment) -> Footprint:
         used = self._local.usage(deployment)
         return Footprint(processes=int(used["processes"]), memory_mb=used["memory_mb"], cpu_s=used["cpu_s"])
@@ -120,6 +133,28 @@ class LocalStages:
         with _translated():
             found = self._local.heal(name)
         return list(found["healed"]), list(found["left"])
+
+
+def _letter(raw: Mapping[str, Any]) -> Letter:
+    """What the local target tells of a dead letter, in the suite's records."""
+    record = DeadLetter(
+        queue=raw["queue"],
+        id=raw["id"],
+        reason=raw["reason"],
+        detail=raw["detail"],
+        at_ns=raw["died_ns"],
+        receives=raw["receives"],
+        type=raw["type"],
+        key=raw["key"],
+        subject=raw["subject"],
+    )
+    return Letter(
+        record=record,
+        dead_letter_queue=raw["dead_letter_queue"],
+        consumer=raw["consumer"],
+        since_utc=raw["since_utc"],
+        body=raw["body"],
+    )
 
 
 def _known(name: str) -> None:

@@ -7,17 +7,17 @@ looks                           |<- tau ->|   |   |   |                      |  
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from stages.blast_radius import Effect, Prediction
-from stages.check import Baseline, FaultJudgement, judge_fault, recovery
+from stages.check import HELD_LONGER_S, Baseline, FaultJudgement, judge_fault, recovery, sends_messages
 from stages.deployment import Deployment
 from stages.history import FaultEvent, FaultStep
 from stages.model import Stage
 from suite.gathered import Gathered
 from suite.plan import Plan, StagePlan
-from suite.ports import Clock, FaultPlan, Faults, Load
+from suite.ports import Backlog, Clock, FaultPlan, Faults, Load
 
 LOOK_EVERY_S = 0.5
 """Time between two looks at the evidence; looking often costs nothing, the evidence is anytime-valid."""
@@ -79,7 +79,7 @@ def fault_mix(stage: Stage, predictions: Mapping[str, Prediction]) -> dict[str, 
     >>> fault_mix(SYNC, predict(SYNC, Impact(down=frozenset({"analytics"}))))
     {'browse': 4, 'register': 2, 'place-order': 2, 'track-order': 4, 'cancel-order': 4, 'insights': 2}
     """
-    needed = {name: p.effect <= Effect.DEGRADED for name, p in predictions.items()}
+    needed = {name: p.effect < Effect.FAILING for name, p in predictions.items()}
     if len(set(needed.values())) == 1:
         return healthy_mix(stage)
     return {name: 2 * SPARED if wanted else 2 for name, wanted in needed.items()}
@@ -114,7 +114,9 @@ class Observer:
         load: Load,
         faults: Faults,
         clock: Clock,
+        backlog: Callable[[Deployment], Backlog],
     ) -> None:
+        self._backlog = backlog
         self._timings = plan.timings
         self._rate = plan.rate
         self._stage_plan = stage_plan
@@ -186,7 +188,10 @@ class Observer:
         repeat_of: FaultJudgement | None,
     ) -> FaultJudgement:
         judgement = self._judge(fault, baseline, seen, intent_ns, previous=None, repeat_of=repeat_of, final=False)
-        while seen is not None and not judgement.decided and self._faults.finished() is None:
+        least_ns = (seen.at_ns if seen else intent_ns) + round(self._least_s(fault) * SECOND_NS)
+        while seen is not None and self._faults.finished() is None:
+            if judgement.decided and self._clock.now_ns() >= least_ns:
+                break
             self._clock.sleep(LOOK_EVERY_S)
             judgement = self._judge(
                 fault, baseline, seen, self._clock.now_ns(), previous=judgement, repeat_of=repeat_of, final=False
@@ -229,7 +234,20 @@ class Observer:
             tau_s=self._timings.tau_s,
             min_s=self._timings.min_s,
             cap_s=self._timings.cap_s,
+            margin=self._timings.margin,
+            pooled_margin=self._timings.pooled_margin,
         )
+
+    def _least_s(self, fault: FaultPlan) -> float:
+        """For how long to hold a fault at least: what it delays must have had the time to come too late."""
+        predictions = self._stage_plan.predictions[fault.name]
+        within_ms = [
+            completion.within_ms
+            for operation in self._stage.operations
+            for completion in operation.completions
+            if predictions[operation.name].effect is Effect.DELAYED
+        ]
+        return max(within_ms) / 1000 + HELD_LONGER_S if within_ms else 0.0
 
     def _wait_until_undone(self) -> str:
         deadline_ns = self._clock.now_ns() + int(UNDO_S * SECOND_NS)
@@ -249,11 +267,18 @@ class Observer:
             good_ns = recovery(
                 self._stage, recent.invocations, undone_ns, now_ns, recent.stalls, outstanding=outstanding
             )
+            if good_ns is not None and now_ns <= deadline_ns and self._behind():
+                self._clock.sleep(0.2)
+                continue
             if good_ns is not None or now_ns > deadline_ns:
                 step = FaultStep.RECOVERED if good_ns is not None else FaultStep.NOT_RECOVERED
                 self._gathered.add(FaultEvent(fault=fault, step=step, at_ns=good_ns or now_ns))
                 return good_ns
             self._clock.sleep(0.2)
+
+    def _behind(self) -> bool:
+        """Whether more accepted work waits than comes in within a second: the fault's backlog is not worked off yet."""
+        return sends_messages(self._stage) and self._backlog(self._deployment).total > self._rate
 
     def _trouble(self, fault: str, intent_ns: int) -> str:
         for step in (FaultStep.REFUSED, FaultStep.FAILED):

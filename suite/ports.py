@@ -16,7 +16,7 @@ from typing import Protocol
 from stages.blast_radius import Impact
 from stages.check import Outstanding
 from stages.deployment import Deployment
-from stages.history import Audit
+from stages.history import Audit, DeadLetter
 from stages.model import Stage, Variant
 
 
@@ -44,6 +44,19 @@ class FaultPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A dead letter with what only people want to know."""
+
+    record: DeadLetter
+    dead_letter_queue: str
+    consumer: str
+    since_utc: str
+    """'2026-11-22T07:30:00Z', or '' if nobody said."""
+    body: str
+    """As it was sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
     """What a deployment costs."""
 
@@ -52,6 +65,31 @@ class Footprint:
     """Proportional set size of all its processes together, so that shared pages count once."""
     cpu_s: float
     """CPU time its living processes have used so far, seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Work that was accepted and is not done yet."""
+
+    outbox: int = 0
+    """Messages that no broker has yet."""
+    unfinished: int = 0
+    """Orders and accounts that are not at their end."""
+    queued: int = 0
+    """Messages in queues, in somebody's hands or not; dead letters do not count."""
+
+    @property
+    def total(self) -> int:
+        return self.outbox + self.unfinished + self.queued
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redriven:
+    """What became of dead letters that were to be given another chance."""
+
+    moved: int
+    left: int
+    """Still dead: not among those asked for, or the move failed."""
 
 
 class Target(Protocol):
@@ -88,6 +126,18 @@ class Target(Protocol):
 
     def audits(self, deployment: Deployment) -> Iterable[Audit]:
         """Every effect in every service's own database."""
+
+    def backlog(self, deployment: Deployment) -> Backlog:
+        """What is under way right now; all zero for a stage without messages that is at rest."""
+
+    def dead_letters(self, name: str) -> list[Letter]:
+        """What lies in the dead-letter queues, oldest first; it stays there."""
+
+    def redrive(self, name: str, queue: str | None, ids: Sequence[str] | None) -> Redriven:
+        """Move dead letters back to the queue they came from (all queues, all letters if None).
+
+        A letter is deleted only after it was sent, so one that was moved when this fails may come twice.
+        """
 
     def footprint(self, deployment: Deployment) -> Footprint:
         """What it costs right now."""

@@ -6,7 +6,7 @@ seen until then is kept, so that a run that broke off can still be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from stages.history import Audit, Phase
 from suite.gathered import Gathered
 from suite.observe import SECOND_NS, STOCK_LEAST, Observation, Observer, healthy_mix
 from suite.plan import Plan, StagePlan
-from suite.ports import Clock, Faults, Footprint, Load, SuiteError, Target
+from suite.ports import Clock, Faults, Footprint, Letter, Load, SuiteError, Target
 from suite.store import Store
 
 UNFINISHED = ("pending", "compensating")
@@ -36,6 +36,8 @@ class StageResult:
     """CPU time of all processes at the start and the end of the baseline."""
     observations: list[Observation] = field(default_factory=list)
     audits: list[Audit] | None = None
+    letters: list[Letter] | None = None
+    """What lay in the dead-letter queues in the end."""
     run_id: str = ""
     drained_s: float | None = None
     residue: list[str] | None = None
@@ -92,6 +94,7 @@ def _run(plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult) -
             load=load,
             faults=faults,
             clock=tools.clock,
+            backlog=tools.target.backlog,
         )
         _break(stage_plan, observer, healthy, tools, result)
         _drain(plan, deployment, load, tools, result)
@@ -195,16 +198,18 @@ def _drain(plan: Plan, deployment: Deployment, load: Load, tools: Tools, result:
     load.stop()
     start_ns = tools.clock.now_ns()
     deadline_ns = start_ns + int(plan.timings.drain_s * SECOND_NS)
-    while _unfinished(tools.target.audits(deployment)) and tools.clock.now_ns() < deadline_ns:
+    while _unfinished(tools.target, deployment) and tools.clock.now_ns() < deadline_ns:
         tools.clock.sleep(0.5)
     now_ns = tools.clock.now_ns()
     # Services are read one after the other: only once nothing moves any more do their books belong together.
     audits = list(tools.target.audits(deployment))
     result.audits = audits
+    result.letters = list(tools.target.dead_letters(deployment.name))
     result.drained_s = (now_ns - start_ns) / SECOND_NS
     result.gathered.refresh()
     result.gathered.add(Phase(name="end", at_ns=now_ns))
 
 
-def _unfinished(audits: Iterable[Audit]) -> bool:
-    return any(a.state in UNFINISHED for a in audits)
+def _unfinished(target: Target, deployment: Deployment) -> bool:
+    """Whether anything is still under way; the audits, which cost more, are read only once the backlog is gone."""
+    return target.backlog(deployment).total > 0 or any(a.state in UNFINISHED for a in target.audits(deployment))

@@ -16,11 +16,15 @@ from stages.blast_radius import Prediction, blast_radius
 from stages.check import (
     Cell,
     Check,
+    CompletionLevel,
+    Held,
     MeasuredRadius,
     Pooled,
     Seen,
     ServiceLevel,
+    Span,
     Verdict,
+    completion_levels,
     generator_honest,
     guarded,
     invariants,
@@ -28,11 +32,13 @@ from stages.check import (
     nothing_left_behind,
     recovered_after_every_fault,
     service_levels,
+    with_completions,
     worst,
 )
-from stages.history import Invocation
+from stages.history import Invocation, Outcome
 from suite.observe import SECOND_NS, Observation
 from suite.plan import Plan, StagePlan
+from suite.ports import Letter
 from suite.stage_run import StageResult
 
 ERRORS_SHOWN = 3
@@ -67,13 +73,16 @@ def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
     """One stage of verdict.json."""
     stage = result.plan.stage
     levels = _levels(result)
-    cells = [cell for o in result.observations for cell in o.judgement.cells]
+    seen = _seen(result)
+    completions = completion_levels(seen, _healthy(result), result.gathered.stalls) if result.audits is not None else ()
+    cells = _cells(result, seen, plan)
     errors = {o.fault.name: _errors(o, result.gathered.invocations) for o in result.observations}
     pooled = [o.judgement.pooled for o in result.observations]
     missing = [f.name for f in result.plan.faults[len(result.observations) :]]
-    checks = _checks(result)
+    checks = _checks(result, seen)
     verdicts = [
         *(level.verdict for level in levels),
+        *(level.verdict for level in completions),
         *(cell.verdict for cell in cells),
         *(p.verdict for p in pooled),
         *(check.verdict for check in checks),
@@ -92,9 +101,11 @@ def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
         "memory_mb": _rounded(result.footprint.memory_mb) if result.footprint else None,
         "processes": result.footprint.processes if result.footprint else None,
         "cpu_cores": _cpu_cores(result),
+        "cpu_ms_per_order": _cpu_ms_per_order(result),
         "drained_s": _rounded(result.drained_s),
         "blast_radius": _radius(result.plan, measured_radius(stage, cells), result),
         "operations": {level.operation: _level(level) for level in levels},
+        "completions": {level.completion: _completion(level) for level in completions},
         "matrix": [
             *(
                 _cell(cell, result.plan.predictions[cell.fault][cell.operation], errors[cell.fault][cell.operation])
@@ -109,19 +120,23 @@ def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
         "pooled": [_pooled(p) for p in pooled],
         "faults": [_fault(o) for o in result.observations] + [_skipped(name, result) for name in missing],
         "checks": [_check(check) for check in checks],
+        "dead_letters": [_letter(letter) for letter in result.letters or ()],
         "gaps": [asdict(gap) for gap in stage.gaps],
     }
 
 
+def _healthy(result: StageResult) -> list[Span]:
+    return [result.baseline_span] if result.baseline_span else []
+
+
 def _levels(result: StageResult) -> tuple[ServiceLevel, ...]:
-    spans = [result.baseline_span] if result.baseline_span else []
-    return service_levels(result.plan.stage, result.gathered.invocations, spans, result.gathered.stalls)
+    return service_levels(result.plan.stage, result.gathered.invocations, _healthy(result), result.gathered.stalls)
 
 
-def _checks(result: StageResult) -> list[Check]:
-    """Every check of a stage's run; one that cannot run is unknown."""
+def _seen(result: StageResult) -> Seen:
+    """The run as the checks of its effects look at it."""
     gathered = result.gathered
-    seen = Seen(
+    return Seen(
         stage=result.plan.stage,
         run_id=result.run_id,
         invocations=gathered.invocations,
@@ -129,7 +144,35 @@ def _checks(result: StageResult) -> list[Check]:
         audited=None if result.audits is not None else frozenset(),
         fault_events=gathered.events,
         crashed={f.name: f.impact.crashed for f in result.plan.faults},
+        poisoned={f.name: f.impact.poisoned for f in result.plan.faults},
+        dead_letters=[letter.record for letter in result.letters] if result.letters is not None else None,
     )
+
+
+def _cells(result: StageResult, seen: Seen, plan: Plan) -> list[Cell]:
+    """The cells as their answers left them, then as their completions did; without audits nobody knows of those."""
+    cells = [cell for o in result.observations for cell in o.judgement.cells]
+    if result.audits is None:
+        return cells
+    held = {
+        o.fault.name: Held(fault=o.fault.name, seen_ns=o.begin_ns, undo_ns=o.end_ns)
+        for o in result.observations
+        if o.bit
+    }
+    return with_completions(
+        cells,
+        seen,
+        held,
+        _healthy(result),
+        result.gathered.stalls,
+        promised_cells=max(1, result.plan.promised_cells),
+        margin=plan.timings.margin,
+    )
+
+
+def _checks(result: StageResult, seen: Seen) -> list[Check]:
+    """Every check of a stage's run; one that cannot run is unknown."""
+    gathered = result.gathered
     return [
         *invariants(seen),
         guarded("recovered-after-every-fault", lambda: recovered_after_every_fault(gathered.events)),
@@ -171,6 +214,35 @@ def _level(level: ServiceLevel) -> dict[str, Any]:
         "slo_ms": level.slo_ms,
         "verdict": str(level.verdict),
         "because": level.because,
+    }
+
+
+def _completion(level: CompletionLevel) -> dict[str, Any]:
+    return {
+        "operation": level.operation,
+        "n": level.n,
+        "in_time": level.in_time,
+        "late": level.late,
+        "lost": level.lost,
+        "p50_ms": _rounded(level.p50_ms),
+        "p99_ms": _rounded(level.p99_ms),
+        "within_ms": level.within_ms,
+        "verdict": str(level.verdict),
+        "because": level.because,
+    }
+
+
+def _letter(letter: Letter) -> dict[str, Any]:
+    record = letter.record
+    return {
+        "queue": record.queue,
+        "consumer": letter.consumer,
+        "id": record.id,
+        "type": record.type,
+        "reason": record.reason,
+        "detail": record.detail,
+        "receives": record.receives,
+        "since_utc": letter.since_utc,
     }
 
 
@@ -278,6 +350,18 @@ def _cpu_cores(result: StageResult) -> float | None:
         return None
     seconds = (result.baseline_span.end_ns - result.baseline_span.start_ns) / SECOND_NS
     return _rounded((result.cpu_s[1] - result.cpu_s[0]) / seconds)
+
+
+def _cpu_ms_per_order(result: StageResult) -> float | None:
+    """What an order costs all processes together, the other operations' share of the load included."""
+    if result.cpu_s is None or result.baseline_span is None:
+        return None
+    span = result.baseline_span
+    orders = sum(
+        i.operation == "place-order" and i.outcome is Outcome.OK and span.start_ns <= i.intended_ns < span.end_ns
+        for i in result.gathered.invocations
+    )
+    return _rounded((result.cpu_s[1] - result.cpu_s[0]) * 1000 / orders) if orders else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -45,7 +45,13 @@ def verify(parts: Parts) -> dict[str, Any]:
             results.append(StageResult(plan=stage_plan))
             run_stage(parts.plan, results[-1], parts.tools)
     finally:
-        history = merged(marks, *((*r.gathered.records(), *(r.audits or ())) for r in results))
+        history = merged(
+            marks,
+            *(
+                (*r.gathered.records(), *(r.audits or ()), *(letter.record for letter in r.letters or ()))
+                for r in results
+            ),
+        )
         parts.store.write_history(history)
         parts.store.keep_generator_logs()
         parts.store.finish()

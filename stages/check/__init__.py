@@ -9,16 +9,19 @@ radius          how far the faults reached
 service_levels  does each operation keep its promise while nothing is broken
 generator       was the load what it claimed to be
 seen            a finished run, indexed for the checks of its effects
-orders, ledgers the checks of its effects; invariants is the table of them all
+orders, ledgers, messages  the checks of its effects; invariants is the table of them all
+completion      was what came after the answer in time; the class `delayed`
 afterwards      did every fault end, and is nothing left
 """
 
 from stages.check.afterwards import nothing_left_behind, recovered_after_every_fault
 from stages.check.cells import UNKNOWN, Cell, Pooled
+from stages.check.completion import HELD_LONGER_S, CompletionLevel, Held, completion_levels, with_completions
 from stages.check.containment import Baseline, FaultJudgement, judge_fault
 from stages.check.counting import Counts, Outstanding, Span
 from stages.check.generator import generator_honest
 from stages.check.invariants import INVARIANTS, invariants
+from stages.check.messages import sends_messages
 from stages.check.radius import MeasuredRadius, measured_radius
 from stages.check.recovery import recovery
 from stages.check.seen import Seen
@@ -26,13 +29,16 @@ from stages.check.service_levels import ServiceLevel, service_levels
 from stages.check.verdict import Check, Verdict, guarded, worst
 
 __all__ = [
+    "HELD_LONGER_S",
     "INVARIANTS",
     "UNKNOWN",
     "Baseline",
     "Cell",
     "Check",
+    "CompletionLevel",
     "Counts",
     "FaultJudgement",
+    "Held",
     "MeasuredRadius",
     "Outstanding",
     "Pooled",
@@ -40,6 +46,7 @@ __all__ = [
     "ServiceLevel",
     "Span",
     "Verdict",
+    "completion_levels",
     "generator_honest",
     "guarded",
     "invariants",
@@ -48,6 +55,8 @@ __all__ = [
     "nothing_left_behind",
     "recovered_after_every_fault",
     "recovery",
+    "sends_messages",
     "service_levels",
+    "with_completions",
     "worst",
 ]

@@ -25,7 +25,7 @@ class Cell:
     operation: str
     predicted: Effect
     measured: str
-    """The value of an Effect, or 'unknown'. Never 'delayed': completions are not watched here."""
+    """The value of an Effect, or 'unknown'. 'delayed' only once `completion.with_completions` has seen the records."""
     verdict: Verdict
     n: int
     """Requests counted."""
@@ -119,7 +119,6 @@ def judge_cell(m: Measuring, operation: str, prediction: Prediction) -> Cell:
         "pool": [p for p in m.pool if p != operation],
         "control": "baseline only: the fault is to affect every operation" if alone else "baseline and pool",
         "better": better,
-        "completions": "not watched" if unwatched else "",
         "no_clean_control": measured == UNKNOWN and promised.no_clean_control,
     }
     return Cell(

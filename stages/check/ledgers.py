@@ -126,12 +126,12 @@ def registrations_reach_every_consumer(seen: Seen) -> Check:
     users = [u for found in seen.of("accounts", "user").values() for u in found]
     for user in users:
         for consumer in consumers:
-            heard = len(_heard(seen, consumer, user.key))
-            if user.state == "active" and heard == 0:
+            times = len(heard(seen, consumer, user.key))
+            if user.state == "active" and times == 0:
                 findings.add(f"user {user.id} is unknown to {consumer}", seen.gap("register", user.at_ns))
-            elif user.state == "active" and heard > 1:
-                findings.add(f"user {user.id} reached {consumer} {heard} times")
-            elif user.state == "rejected" and heard:
+            elif user.state == "active" and times > 1:
+                findings.add(f"user {user.id} reached {consumer} {times} times")
+            elif user.state == "rejected" and times:
                 findings.add(f"user {user.id} was rejected, but {consumer} still has it")
             elif user.state == "compensating" and consumer == consumers[0]:
                 findings.add(f"user {user.id} is still compensating")
@@ -144,8 +144,12 @@ def registrations_reach_every_consumer(seen: Seen) -> Check:
     )
 
 
-_PRESENCE = {"email": ("mail", "welcome"), "analytics": ("event", "present"), "cache": ("entry", "present")}
-"""Consumer -> kind and state of the record that shows it knows of an account or order."""
+_PRESENCE = {
+    "email": ("mail", "welcome", "confirmation"),
+    "analytics": ("event", "present"),
+    "cache": ("entry", "present"),
+}
+"""Consumer -> kind and states of the record that shows it knows of an account or order."""
 
 
 def told_of_accounts(seen: Seen) -> tuple[str, ...]:
@@ -154,9 +158,10 @@ def told_of_accounts(seen: Seen) -> tuple[str, ...]:
     return tuple(name for name in _PRESENCE if name in callees)
 
 
-def _heard(seen: Seen, consumer: str, key: str) -> list[Audit]:
-    kind, state = _PRESENCE[consumer]
-    return seen.found(consumer, kind, key, state)
+def heard(seen: Seen, consumer: str, key: str) -> list[Audit]:
+    """The records that show that a consumer knows of an account or order."""
+    kind, *states = _PRESENCE[consumer]
+    return seen.found(consumer, kind, key, *states)
 
 
 def no_effect_without_operation(seen: Seen) -> Check:

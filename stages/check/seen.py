@@ -13,7 +13,7 @@ from typing import Any
 
 from stages.check.counting import MS_NS
 from stages.check.verdict import Check, Verdict
-from stages.history import Audit, FaultEvent, FaultStep, Invocation, Outcome
+from stages.history import Audit, DeadLetter, FaultEvent, FaultStep, Invocation, Outcome
 from stages.model import Gap, Kind, Stage
 
 PROBES = "steady"
@@ -36,6 +36,10 @@ class Seen:
     fault_events: Sequence[FaultEvent] = ()
     crashed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Fault name -> services that it killed in mid-request."""
+    poisoned: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Fault name -> queues in which it made messages unreadable."""
+    dead_letters: Sequence[DeadLetter] | None = None
+    """What lay in the dead-letter queues in the end; None: nobody looked."""
 
     # Indexes, made once.
     tried: Mapping[str, Invocation] = field(init=False, repr=False)
@@ -44,6 +48,9 @@ class Seen:
     """(service, kind) -> key -> this run's records."""
     foreign: int = field(init=False, repr=False)
     """Records of other runs."""
+    accepted: Mapping[str, Sequence[Invocation]] = field(init=False, repr=False)
+    """Requests that were answered well, by operation."""
+    orders_by_id: Mapping[str, Audit] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         prefix = f"{self.run_id}-"
@@ -58,6 +65,12 @@ class Seen:
         object.__setattr__(self, "tried", {i.key: i for i in self.invocations})
         object.__setattr__(self, "effects", effects)
         object.__setattr__(self, "foreign", foreign)
+        accepted: dict[str, list[Invocation]] = defaultdict(list)
+        for i in self.invocations:
+            if i.outcome is Outcome.OK:
+                accepted[i.operation].append(i)
+        object.__setattr__(self, "accepted", dict(accepted))
+        object.__setattr__(self, "orders_by_id", {order.id: order for order in self.orders()})
 
     def of(self, service: str, kind: str) -> Mapping[str, tuple[Audit, ...]]:
         """This run's records of one kind, by key."""
@@ -73,7 +86,11 @@ class Seen:
 
     def ok(self, operation: str) -> list[Invocation]:
         """Requests that were answered well."""
-        return [i for i in self.invocations if i.operation == operation and i.outcome is Outcome.OK]
+        return list(self.accepted.get(operation, ()))
+
+    def order(self, order_id: str) -> Audit | None:
+        """This run's order of that id."""
+        return self.orders_by_id.get(order_id)
 
     def accepted_later(self, operation: str) -> bool:
         """Whether an operation's ok means 'accepted', since messages do the rest, and not 'done'."""
@@ -84,17 +101,17 @@ class Seen:
         # What was under way when the fault was ordered may have begun as long before as it may take.
         under_way_ns = self.stage.operation(operation).latency_slo_ms * MS_NS
         for gap in self.stage.gaps:
-            windows = self._windows(gap.crash_of) if gap.operation == operation else ()
+            windows = self.windows(self.crashed, gap.crash_of) if gap.operation == operation else ()
             if any(start - under_way_ns <= at_ns <= end for start, end in windows):
                 return gap
         return None
 
-    def _windows(self, service: str) -> list[tuple[int, int]]:
-        """From intent to recovery of every fault that killed `service`; without a recovery it lasts for ever."""
+    def windows(self, touched: Mapping[str, frozenset[str]], name: str) -> list[tuple[int, int]]:
+        """From intent to recovery of every fault that touched `name`; without a recovery it lasts for ever."""
         events = sorted(self.fault_events, key=lambda e: e.at_ns)
         windows: list[tuple[int, int]] = []
-        for fault, services in self.crashed.items():
-            if service not in services:
+        for fault, names in touched.items():
+            if name not in names:
                 continue
             mine = [e for e in events if e.fault == fault]
             starts = [e.at_ns for e in mine if e.step is FaultStep.INTENT]

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from stages.check import Outstanding
 from stages.deployment import Deployment
 from stages.history import Audit, FaultEvent, FaultStep, Invocation, Outcome, Phase, Record, Usage, dump
 from stages.model import Stage, Variant
-from suite.ports import FaultPlan, Footprint, SuiteError
+from suite.ports import Backlog, FaultPlan, Footprint, Letter, Redriven, SuiteError
 from suite.stage_run import Tools
 from suite.store import Store
 
@@ -66,6 +66,7 @@ class World:
     """Faults whose damage outlives the undo."""
     spoil: Callable[[list[Audit]], list[Audit]] = lambda audits: audits
     """Changes what the services have recorded: a lost e-mail, a double charge."""
+    letters: list[Letter] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
     broken_up: str = ""
     """Deploying fails with these words."""
@@ -78,6 +79,12 @@ class World:
         self.stage: Stage | None = None
         self.confirmed: list[Invocation] = []
         self.registered: list[Invocation] = []
+        self.cancelled: dict[str, Invocation] = {}
+        """By id of the order."""
+        self.waiting: set[str] = set()
+        """Keys of what was accepted under a fault that delays it."""
+        self.done_ns: dict[str, int] = {}
+        """Key -> when it was complete, where that was not at the answer."""
 
     def tools(self, store: Store) -> Tools:
         return Tools(
@@ -90,6 +97,11 @@ class World:
             owner_pid=1,
             new_run_id=lambda: "run",
         )
+
+    def complete(self) -> None:
+        """The fault is over: what waited for that is done a second later."""
+        self.done_ns |= dict.fromkeys(self.waiting, self.clock.now_ns() + SECOND_NS)
+        self.waiting.clear()
 
     def effect(self, operation: str) -> Effect:
         """What happens to an operation right now."""
@@ -148,7 +160,17 @@ class WorldTarget:
         self._running.pop(name, None)
 
     def audits(self, deployment: Deployment) -> Iterable[Audit]:
-        return self._world.spoil(_audits(self._world.confirmed, self._world.registered))
+        return self._world.spoil(_audits(self._world))
+
+    def backlog(self, deployment: Deployment) -> Backlog:
+        return Backlog(unfinished=len(self._world.waiting))
+
+    def dead_letters(self, name: str) -> list[Letter]:
+        return self._world.letters
+
+    def redrive(self, name: str, queue: str | None, ids: Sequence[str] | None) -> Redriven:
+        moved, self._world.letters = len(self._world.letters), []
+        return Redriven(moved=moved, left=0)
 
     def footprint(self, deployment: Deployment) -> Footprint:
         return Footprint(processes=9, memory_mb=500.0, cpu_s=self._world.clock.now_ns() / SECOND_NS / 2)
@@ -245,6 +267,13 @@ class WorldLoad:
             self._world.confirmed.append(good)
         elif operation == "register":
             self._world.registered.append(good)
+        elif operation == "cancel-order":
+            order = next((o for o in self._world.confirmed if o.subject not in self._world.cancelled), None)
+            if order is not None:
+                good = replace(good, subject=order.subject)
+                self._world.cancelled[str(order.subject)] = good
+        if effect is Effect.DELAYED:
+            self._world.waiting.add(good.key)
         return replace(good, degraded=effect is Effect.DEGRADED)
 
     def _write(self, record: Record) -> None:
@@ -277,6 +306,7 @@ class WorldFaults:
         self._event(FaultStep.UNDONE)
         world.hurt = world.on if world.on.plan.name in world.sticky else None
         world.on = None
+        world.complete()
 
     def finished(self) -> str | None:
         return None if self._world.on else ""
@@ -294,36 +324,25 @@ class WorldFaults:
             file.write(dump(event) + "\n")
 
 
-def _audits(confirmed: list[Invocation], registered: list[Invocation]) -> list[Audit]:
+def _audits(world: World) -> list[Audit]:
     """What the services of a sound shop would have recorded."""
-    records = []
-    for order in confirmed:
-        shared = {"subject": str(order.subject), "key": order.key, "at_ns": order.ended_ns}
-        for service, kind, state, quantity in (
-            ("orders", "order", "confirmed", 500),
-            ("inventory", "reservation", "reserved", 1),
-            ("payments", "capture", "captured", 500),
-            ("shipping", "shipment", "booked", 0),
-            ("email", "mail", "confirmation", 0),
-            ("analytics", "event", "present", 0),
-            ("cache", "entry", "present", 0),
-        ):
-            identity = str(order.subject) if kind == "order" else f"{kind}-{order.subject}"
-            detail = {"product": "p-1"} if kind == "reservation" else {}
-            records.append(
-                Audit(service=service, kind=kind, id=identity, state=state, quantity=quantity, detail=detail, **shared)  # type: ignore[arg-type]
-            )
-    for user in registered:
-        shared = {"subject": str(user.subject), "key": user.key, "at_ns": user.ended_ns}
+    records = [
+        Audit(service=service, kind="outbox", id="outbox", subject="", key="", state="drained")
+        for service in ("accounts", "orders")
+    ]
+    for order in world.confirmed:
+        records += _order_effects(world, order)
+    for user in world.registered:
+        at_ns = world.done_ns.get(user.key, user.ended_ns)
         for service, kind, state in (
             ("accounts", "user", "active"),
             ("email", "mail", "welcome"),
             ("analytics", "event", "present"),
             ("cache", "entry", "present"),
         ):
-            identity = str(user.subject) if kind == "user" else f"{kind}-{user.subject}"
-            records.append(Audit(service=service, kind=kind, id=identity, state=state, **shared))  # type: ignore[arg-type]
+            records.append(_effect(service, kind, state, user, at_ns))
     initial = 1_000_000
+    sold = len(world.confirmed) - len(world.cancelled)
     records.append(
         Audit(
             service="inventory",
@@ -332,11 +351,55 @@ def _audits(confirmed: list[Invocation], registered: list[Invocation]) -> list[A
             subject="p-1",
             key="",
             state="on-hand",
-            quantity=initial - len(confirmed),
+            quantity=initial - sold,
             initial=initial,
         )
     )
     return records
+
+
+def _order_effects(world: World, order: Invocation) -> list[Audit]:
+    done_ns = world.done_ns.get(order.key, order.ended_ns)
+    times = {"completed_ns": str(done_ns)}
+    cancellation = world.cancelled.get(str(order.subject))
+    if cancellation is not None:
+        times["cancelled_ns"] = str(max(done_ns + 1, world.done_ns.get(cancellation.key, cancellation.ended_ns)))
+    gone = cancellation is not None
+    return [
+        _effect("orders", "order", "cancelled" if gone else "confirmed", order, done_ns, quantity=500, **times),
+        _effect(
+            "inventory", "reservation", "released" if gone else "reserved", order, done_ns, quantity=1, product="p-1"
+        ),
+        _effect("payments", "capture", "refunded" if gone else "captured", order, done_ns, quantity=500),
+        _effect("shipping", "shipment", "cancelled" if gone else "booked", order, done_ns),
+        _effect("email", "mail", "confirmation", order, done_ns),
+        _effect("analytics", "event", "present", order, done_ns),
+        _effect("cache", "entry", "present", order, done_ns),
+    ]
+
+
+def _effect(
+    service: str,
+    kind: str,
+    state: str,
+    cause: Invocation,
+    at_ns: int,
+    *,
+    quantity: int = 0,
+    **detail: str,
+) -> Audit:
+    subject = str(cause.subject)
+    return Audit(
+        service=service,
+        kind=kind,
+        id=subject if kind in ("order", "user") else f"{kind}-{subject}",
+        subject=subject,
+        key=cause.key,
+        state=state,
+        quantity=quantity,
+        at_ns=at_ns,
+        detail=detail,
+    )
 
 
 STAGE = STAGES["sync"]

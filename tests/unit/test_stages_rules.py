@@ -117,7 +117,7 @@ BROKEN: dict[str, tuple[Stage, str]] = {
     "a completion before the answer": (
         replace(SYNC, operations=(*SYNC.operations[:1], replace(SYNC.operations[1], latency_slo_ms=6000))),
         (
-            "completion 'user-visible-in-analytics' of 'register': within_ms=5000 is shorter than the answer's "
+            "completion 'user-visible-in-analytics' of 'register': within_ms=3000 is shorter than the answer's "
             "latency_slo_ms=6000"
         ),
     ),

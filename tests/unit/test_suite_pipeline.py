@@ -22,15 +22,15 @@ from suite.verdict import run_document
 CATALOGUE = fault_catalogue()
 
 
-def judge(tmp_path: Path, *faults: str, **world: Any) -> dict[str, Any]:
-    """Run stage sync with some faults in a simulated world; return the stage's part of verdict.json."""
-    plan = make_plan(Wishes(stages=("sync",), faults=faults), catalogue=CATALOGUE, cannot={})
-    simulated = World(tmp_path, catalogue={f.name: f for f in CATALOGUE["sync"]}, **world)
+def judge(tmp_path: Path, *faults: str, stage: str = "sync", **world: Any) -> dict[str, Any]:
+    """Run a stage with some faults in a simulated world; return the stage's part of verdict.json."""
+    plan = make_plan(Wishes(stages=(stage,), faults=faults), catalogue=CATALOGUE, cannot={})
+    simulated = World(tmp_path, catalogue={f.name: f for f in CATALOGUE[stage]}, **world)
     store = Store.create(tmp_path / "run", now=datetime.now(UTC), seed=1)
     result = StageResult(plan=plan.stages[0])
     run_stage(plan, result, simulated.tools(store))
     document = run_document(plan, [result], started=datetime.now(UTC), duration_s=1, command=("test",), environment={})
-    found: dict[str, Any] = document["stages"]["sync"]
+    found: dict[str, Any] = document["stages"][stage]
     assert document["verdict"] == found["verdict"]
     return found
 
@@ -54,6 +54,37 @@ def test_a_shop_that_does_as_predicted_is_valid(tmp_path: Path) -> None:
     assert found["verdict"] == "valid"
     radius = found["blast_radius"]
     assert radius["predicted"] == radius["measured"] == radius["measured_low"] == radius["measured_high"] > 0
+
+
+def test_what_waits_for_the_faults_end_is_delayed_and_as_predicted(tmp_path: Path) -> None:
+    found = judge(tmp_path, "payments-killed", "email-killed", stage="async")
+    assert not_valid(found) == []
+    assert {c["operation"]: c["measured"] for c in found["matrix"] if c["fault"] == "payments-killed"} == {
+        "browse": "unaffected",
+        "register": "unaffected",
+        "place-order": "delayed",
+        "track-order": "unaffected",
+        "cancel-order": "delayed",
+        "insights": "unaffected",
+    }
+    assert found["completions"]["order-completed"]["verdict"] == "valid"
+    assert found["blast_radius"]["measured"] == found["blast_radius"]["predicted"]
+
+
+def test_a_completion_that_waits_where_none_should_is_a_leak(tmp_path: Path) -> None:
+    leak = {("cache-killed", "place-order"): Effect.DELAYED}
+    found = judge(tmp_path, "cache-killed", stage="async", reality=leak)
+    assert (cell(found, "place-order")["measured"], cell(found, "place-order")["verdict"]) == ("delayed", "invalid")
+
+
+def test_what_was_accepted_and_never_completed_is_lost_and_named(tmp_path: Path) -> None:
+    def forget(audits: list[Audit]) -> list[Audit]:
+        return [replace(a, detail={}) if a.kind == "order" and a.detail else a for a in audits]
+
+    found = judge(tmp_path, "payments-killed", stage="async", spoil=forget)
+    assert cell(found, "place-order")["measured"] == "failing"
+    assert found["completions"]["order-completed"]["verdict"] == "invalid"
+    assert "accepted, then lost" in found["completions"]["order-completed"]["because"]
 
 
 def test_a_leak_is_invalid_and_named_in_its_cell(tmp_path: Path) -> None:
@@ -93,14 +124,22 @@ def test_everything_failing_where_nothing_should_is_found_by_a_second_injection(
     assert found["verdict"] == "invalid"
 
 
+STANDS = {"mail": "confirmation", "order": "confirmed", "capture": "captured", "reservation": "reserved"}
+
+
+def standing(audits: list[Audit], kind: str) -> Audit:
+    """A record of an order that was not cancelled."""
+    kept = {a.key for a in audits if (a.kind, a.state) == ("order", "confirmed")}
+    return next(a for a in audits if (a.kind, a.state) == (kind, STANDS[kind]) and a.key in kept)
+
+
 def double(audits: list[Audit]) -> list[Audit]:
-    capture = next(a for a in audits if a.kind == "capture")
-    return [*audits, replace(capture, id="another")]
+    return [*audits, replace(standing(audits, "capture"), id="another")]
 
 
 def without(kind: str) -> Callable[[list[Audit]], list[Audit]]:
     def spoil(audits: list[Audit]) -> list[Audit]:
-        victim = next(a for a in audits if a.kind == kind)
+        victim = standing(audits, kind)
         return [a for a in audits if a is not victim]
 
     return spoil
