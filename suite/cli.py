@@ -49,6 +49,9 @@ app = typer.Typer(
 sweeps = typer.Typer(help="Change one thing step by step and measure what follows.", no_args_is_help=True)
 app.add_typer(sweeps, name="sweep")
 
+dead_letters = typer.Typer(no_args_is_help=True, help="Messages that nobody could handle: list, show, redrive.")
+app.add_typer(dead_letters, name="dlq")
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of text.")]
 Use = Annotated[
     str | None, typer.Option("--use", metavar="DEPLOYMENT", help="A running deployment; default: the only one.")
@@ -274,6 +277,46 @@ def distance(
             out.print(renderable)
         out.print(f"report: {parts.tools.store.directory / 'sweep.html'}", style="dim")
     raise typer.Exit(EXIT_OF[document["verdict"]])
+
+
+@dead_letters.command("list")
+def dlq_list(use: Use = None, as_json: Json = False) -> None:
+    """How many messages are dead in which queue, why, and since when."""
+    from suite import dlq
+    from suite.bootstrap import choose_deployment, target
+
+    local = target()
+    _print(dlq.summary(local, choose_deployment(local, use).name), as_json)
+
+
+@dead_letters.command("show")
+def dlq_show(
+    queue: Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Default: all.")] = None,
+    ids: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this letter; repeatable.")] = None,
+    use: Use = None,
+    as_json: Json = False,
+) -> None:
+    """The dead letters themselves, with their bodies; they stay where they are."""
+    from suite import dlq
+    from suite.bootstrap import choose_deployment, target
+
+    local = target()
+    _print(dlq.letters(local, choose_deployment(local, use).name, queue, ids or ()), as_json)
+
+
+@dead_letters.command("redrive")
+def dlq_redrive(
+    queue: Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Default: all.")] = None,
+    ids: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this letter; repeatable.")] = None,
+    use: Use = None,
+    as_json: Json = False,
+) -> None:
+    """Give dead letters another chance: back to the queue they came from."""
+    from suite import dlq
+    from suite.bootstrap import choose_deployment, target
+
+    local = target()
+    _print(dlq.redrive(local, choose_deployment(local, use).name, queue, ids or ()), as_json)
 
 
 @app.command()
