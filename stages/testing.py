@@ -180,3 +180,15 @@ def without(audits: Iterable[Audit], service: str, kind: str, key: str) -> list[
 def small(stage: Stage, *operations: str) -> Stage:
     """A stage with only some of its operations."""
     return replace(stage, operations=tuple(o for o in stage.operations if o.name in operations))
+
+
+def placed(key: str, at_s: float, complete_ms: float | None) -> tuple[Invocation, list[Audit]]:
+    """An order accepted at once, and what the services recorded of it `complete_ms` later (None: it was lost)."""
+    order = f"o-{key}"
+    request = invocation("place-order", at_s, key=key, subject=order)
+    if complete_ms is None:
+        return request, [a for a in order_effects(key, order, at_s=at_s) if a.kind == "order"]
+    done_s = at_s + complete_ms / 1000
+    times = {"completed_ns": str(ns(done_s))}
+    effects = order_effects(key, order, at_s=done_s)
+    return request, [replace(a, detail=times) if a.kind == "order" else a for a in effects]
