@@ -39,8 +39,8 @@ FEWEST_REQUESTS = 8
 """A block with fewer plain answers has no median worth the name."""
 
 LEFT_OUT_MAX = 0.1
-"""Share of requests at one distance that may fail, fall back or be hidden by a stall: beyond, those that are left are
-a selection."""
+"""Share of requests at one distance that may fail, fall back, stay unsent or be hidden by a stall: beyond, those that
+are left are a selection."""
 
 LAG_MAX = 0.1
 """Round trips that the generator's own lag may feign, at most: a fifth of the tolerance."""
@@ -96,9 +96,10 @@ class Block:
     latencies_ms: Sequence[float]
     """Of plain answers: good, not from a fallback, not near a stall."""
     left_out: int = 0
-    """Requests that were sent and are not among them."""
+    """Requests that were due and are not among them."""
     lag_ms: float = 0.0
-    """Median of how late the generator sent them; latency counts from the intended start, so it is part of it."""
+    """Median of how late the generator sent them; latency counts from the intended start, so it is part of it. Only
+    the median matters to a median: single requests sent late are no harm here."""
 
     @property
     def added_ms(self) -> float:
@@ -196,7 +197,8 @@ def _selection(blocks: Sequence[Block]) -> str:
         left_out, used = sum(b.left_out for b in there), sum(len(b.latencies_ms) for b in there)
         if left_out > LEFT_OUT_MAX * (left_out + used):
             return (
-                f"at {distance:g} ms one way {left_out} of {left_out + used} requests failed, fell back or met a stall"
+                f"at {distance:g} ms one way {left_out} of {left_out + used} requests failed, fell back, "
+                "were not sent or met a stall"
             )
     return ""
 

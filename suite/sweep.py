@@ -70,6 +70,10 @@ class SweptBlock:
     """The distance was the same until then, and all requests of the span were answered."""
     stretched: Stretched
 
+    def holds(self, intended_ns: int) -> bool:
+        """Whether a request due then counts for this block."""
+        return self.span.start_ns <= intended_ns < self.span.end_ns
+
 
 @dataclass(slots=True)
 class SweepResult:
