@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: help setup verify test check bench experiments clean
+.PHONY: help setup verify test check bench soak experiments clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -37,6 +37,9 @@ check: setup ## style, types, import directions, generated files
 
 bench: setup ## the figures of the README, as ratios within one run
 	$(BIN)/python -m tests.bench $(ARGS)
+
+soak: setup ## kills and outages drawn from a seed, 50 rounds (half an hour); ARGS="--rounds 5 --seed 9"
+	$(BIN)/python -m tests.soak $(ARGS)
 
 experiments: setup ## write chaos/experiments/*.json again from the catalogue
 	$(BIN)/python -m chaos.experiment --write

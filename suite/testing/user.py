@@ -32,7 +32,7 @@ class User:
         return subprocess.run(
             [*STAGES, *words],
             cwd=self.directory,
-            env=self._env(),
+            env=self.environment_of_a_command(),
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -50,7 +50,7 @@ class User:
         return subprocess.Popen(
             [*STAGES, *words],
             cwd=self.directory,
-            env=self._env(),
+            env=self.environment_of_a_command(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -63,7 +63,7 @@ class User:
         return subprocess.run(
             [str(program), *words[1:]],
             cwd=self.directory,
-            env={**self._env(), **env},
+            env={**self.environment_of_a_command(), **env},
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -97,7 +97,8 @@ class User:
                 continue
         return found
 
-    def _env(self) -> dict[str, str]:
+    def environment_of_a_command(self) -> dict[str, str]:
+        """What every program of this user is started with."""
         return {**os.environ, "STAGES_HOME": str(self.home), "COLUMNS": "120", **self.environment}
 
 

@@ -9,15 +9,31 @@ from typing import Any
 
 import pytest
 
-from stages.catalogue import SYNC, VARIANTS
+from stages.catalogue import STAGES, VARIANTS
 from stages.history import read
 from suite.testing.user import User, wait_until
 
 pytestmark = pytest.mark.e2e
 
 
+CHECKS = {
+    "every-accepted-order-terminates",
+    "no-order-lost",
+    "no-order-applied-twice",
+    "stock-conserved",
+    "money-conserved",
+    "one-email-per-confirmed-order",
+    "registrations-reach-every-consumer",
+    "no-effect-without-operation",
+    "recovered-after-every-fault",
+    "generator-honest",
+    "nothing-left-behind",
+}
+OF_MESSAGES = {"no-event-lost", "outbox-drained", "dead-letters-accounted-for"}
+
+
 def verdict_of(user: User, directory: Path, *words: str, expected: int) -> dict[str, Any]:
-    done = user.run("verify", "sync", "--quick", "--out", str(directory), *words)
+    done = user.run("verify", "--quick", "--out", str(directory), *words, timeout_s=400)
     found: dict[str, Any] = json.loads((directory / "verdict.json").read_text())
     assert done.returncode == expected, f"{done.stdout}\n{done.stderr}\n{shortcomings(found)}"
     return found
@@ -25,48 +41,52 @@ def verdict_of(user: User, directory: Path, *words: str, expected: int) -> dict[
 
 def shortcomings(found: dict[str, Any]) -> str:
     """Everything that is not valid, for the message of a test that failed."""
-    stage = found["stages"]["sync"]
-    parts = [*stage["matrix"], *stage["pooled"], *stage["checks"], *stage["operations"].values()]
-    return "\n".join(f"{p.get('fault', '')} {p['verdict']}: {p['because']}" for p in parts if p["verdict"] != "valid")
+    said = []
+    for name, stage in found["stages"].items():
+        graded = [*stage["operations"].values(), *stage["completions"].values()]
+        parts = [*stage["matrix"], *stage["pooled"], *stage["checks"], *graded]
+        said += [
+            f"{name} {p.get('fault', '')} {p['verdict']}: {p['because']}" for p in parts if p["verdict"] != "valid"
+        ]
+        said += [f"{name}: {stage['because']}"] if stage["because"] else []
+    return "\n".join(said)
 
 
-def test_a_quick_run_is_valid_and_leaves_what_the_readme_promises(user: User, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    found = verdict_of(user, out, "--seed", "11", expected=0)
-    stage = found["stages"]["sync"]
-
-    assert (found["verdict"], found["seed"], stage["verdict"]) == ("valid", 11, "valid")
+def stage_keeps_its_contract(name: str, stage: dict[str, Any]) -> None:
+    operations = STAGES[name].operations
+    assert stage["verdict"] == "valid"
     assert {c["fault"] for c in stage["matrix"]} == {f["name"] for f in stage["faults"]}
-    assert len(stage["matrix"]) == len(stage["faults"]) * len(SYNC.operations)
+    assert len(stage["matrix"]) == len(stage["faults"]) * len(operations)
     assert all(f["injected"] and f["seen_by"] and f["recovered_s"] is not None for f in stage["faults"])
-    assert set(stage["operations"]) == {o.name for o in SYNC.operations}
+    assert set(stage["operations"]) == {o.name for o in operations}
+    assert set(stage["completions"]) == {c.name for o in operations for c in o.completions}
     radius = stage["blast_radius"]
     assert 0 < radius["measured_low"] <= radius["measured"] <= radius["measured_high"] < 1
+    assert {c["name"] for c in stage["checks"]} == CHECKS | (OF_MESSAGES if name == "async" else set())
+    assert stage["cpu_ms_per_order"] > 0
 
-    names = {c["name"] for c in stage["checks"]}
-    assert {
-        "every-accepted-order-terminates",
-        "no-order-lost",
-        "no-order-applied-twice",
-        "stock-conserved",
-        "money-conserved",
-        "one-email-per-confirmed-order",
-        "registrations-reach-every-consumer",
-        "no-effect-without-operation",
-        "recovered-after-every-fault",
-        "generator-honest",
-        "nothing-left-behind",
-    } <= names
+
+def test_a_quick_run_of_both_stages_is_valid_and_leaves_what_the_readme_promises(user: User, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    found = verdict_of(user, out, "--seed", "11", expected=0)
+
+    assert (found["verdict"], found["seed"], list(found["stages"])) == ("valid", 11, ["sync", "async"])
+    for name, stage in found["stages"].items():
+        stage_keeps_its_contract(name, stage)
+    assert found["comparison"]["falls"] is True
+    measured = {c["measured"] for c in found["stages"]["async"]["matrix"] if c["operation"] == "place-order"}
+    assert "delayed" in measured
+    assert "failing" not in measured
 
     with (out / "history.jsonl").open() as lines:
         assert len(list(read(lines))) > 1000
     cases = ET.parse(out / "junit.xml").getroot().iter("testcase")
-    assert len(list(cases)) >= len(stage["matrix"]) + len(stage["checks"])
+    assert len(list(cases)) >= sum(len(s["matrix"]) + len(s["checks"]) for s in found["stages"].values())
     report = (out / "report.html").read_text()
     assert "<script src" not in report
     assert "place-order" in report
     assert json.loads((out / "environment.json").read_text())["packages"]["locust"]
-    assert (out / "logs" / "sync" / "orders.log").stat().st_size > 0
+    assert (out / "logs" / "async" / "orders.log").stat().st_size > 0
 
     again = user.run("report", str(out))
     assert again.returncode == 0, again.stderr
@@ -78,7 +98,7 @@ def test_a_quick_run_is_valid_and_leaves_what_the_readme_promises(user: User, tm
 def test_a_broken_shop_is_invalid_on_what_its_name_says(user: User, tmp_path: Path, name: str) -> None:
     variant = VARIANTS[name]
     words = ("--variant", name, "--faults", variant.exposed_by)
-    stage = verdict_of(user, tmp_path / "run", *words, expected=1)["stages"]["sync"]
+    stage = verdict_of(user, tmp_path / "run", *words, expected=1)["stages"][variant.stage]
     if " x " in variant.breaks:
         fault, operation = variant.breaks.split(" x ")
         broken = next(c for c in stage["matrix"] if (c["fault"], c["operation"]) == (fault, operation))
