@@ -36,6 +36,7 @@ from stages.check import (
     worst,
 )
 from stages.history import Invocation, Outcome
+from suite.comparison import compare
 from suite.observe import SECOND_NS, Observation
 from suite.plan import Plan, StagePlan
 from suite.ports import Letter
@@ -56,17 +57,29 @@ def run_document(
 ) -> dict[str, Any]:
     """The whole verdict.json of a run. `results` are those of the plan's stages, in order."""
     stages = {result.plan.stage.name: stage_document(result, plan) for result in results}
+    compared = {"comparison": _comparison(stages, plan)} if len(stages) > 1 else {}
     return {
-        "verdict": str(worst(Verdict(s["verdict"]) for s in stages.values())),
+        "verdict": str(worst(Verdict(part["verdict"]) for part in (*stages.values(), *compared.values()))),
         "seed": plan.seed,
         "rate": plan.rate,
         "variant": plan.variant.name if plan.variant else None,
         "started_utc": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "duration_s": round(duration_s, 1),
         "command": list(command),
+        **compared,
         "stages": stages,
         "environment": dict(environment),
     }
+
+
+def _comparison(stages: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """What the steps between the stages bought; one that cannot be told is unknown, and hides no stage's verdict."""
+    impacts = {p.stage.name: {f.name: f.impact for f in p.faults} for p in plan.stages}
+    try:
+        return compare(stages, {p.stage.name: p.stage for p in plan.stages}, impacts)
+    except Exception as error:  # the border where a judge's own fault becomes a verdict
+        said = f"the comparison itself failed: {type(error).__name__}: {error}"
+        return {"verdict": str(Verdict.UNKNOWN), "falls": None, "because": said, "stages": list(stages)}
 
 
 def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:

@@ -188,3 +188,19 @@ def test_the_crash_of_the_load_generator_is_unknown_not_a_crash_of_the_suite(
     found = judge(tmp_path, "payments-killed")
     assert found["verdict"] == "unknown"
     assert "load process" in found["because"]
+
+
+def test_a_run_of_two_stages_tells_what_the_step_bought(tmp_path: Path) -> None:
+    plan = make_plan(Wishes(stages=("sync", "async"), quick=True), catalogue=CATALOGUE, cannot={})
+    results = []
+    for staged in plan.stages:
+        directory = tmp_path / staged.stage.name
+        directory.mkdir()
+        world = World(directory, catalogue={f.name: f for f in CATALOGUE[staged.stage.name]})
+        results.append(StageResult(plan=staged))
+        run_stage(plan, results[-1], world.tools(Store.create(directory / "run", now=datetime.now(UTC), seed=1)))
+    document = run_document(plan, results, started=datetime.now(UTC), duration_s=1, command=("test",), environment={})
+    radii = document["comparison"]["blast_radius"]["stages"]
+    assert (document["verdict"], document["comparison"]["falls"]) == ("valid", True)
+    assert radii["async"]["measured"] < radii["sync"]["measured"]
+    assert radii["async"]["failing"]["high"] == 0
