@@ -235,9 +235,9 @@ Command = (
 )
 Answer = StepDone | StepRefused
 Query = ListProducts | FindOrder | FindAccount | ReadInsights | ReadCatalogue | FindEntry
-Message = Command | Event | Answer | Query
+Sent = Command | Event | Answer
+"""What can be sent without waiting for an answer."""
+Message = Sent | Query
 
-BY_NAME: Mapping[str, type[Command | Event | Answer]] = {
-    kind.__name__: kind for kind in get_args(Command | Event | Answer)
-}
-"""Every kind of message that can be kept or sent, by its name."""
+BY_NAME: Mapping[str, type[Sent]] = {kind.__name__: kind for kind in get_args(Sent)}
+"""Every kind of message that can be sent, by its name."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from workloads.domain import Record
-from workloads.messages import Event, Message
+from workloads.messages import Event, Message, Sent
 from workloads.problems import DEPENDENCY_UNAVAILABLE, OUTCOME_UNKNOWN, ProblemError
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class Unit(Protocol):
         """Whether a message about a subject is in the outbox since an earlier transaction."""
         ...
 
-    def enqueue(self, message: Message, *, subject: str) -> None:
+    def enqueue(self, message: Sent, *, subject: str) -> None:
         """Have a message published once this transaction is committed, and never if it is not.
 
         Messages of one subject (an order's or account's id) are published in the order they are enqueued.
@@ -154,7 +154,7 @@ class Outgoing:
     id: str
     """Unique everywhere; the same each time the message is published."""
     subject: str
-    message: Message
+    message: Sent
     at_ns: int
     """When it was enqueued, CLOCK_MONOTONIC nanoseconds."""
     traceparent: str

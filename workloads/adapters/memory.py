@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from workloads import deadline
 from workloads.domain import Record
-from workloads.messages import Event, Message
+from workloads.messages import Event, Message, Sent
 from workloads.ports import CallFailed, CallRefused, Conflict, Inbox, Outgoing, PublishFailed
 from workloads.problems import DATABASE_UNAVAILABLE, ProblemError
 
@@ -24,7 +24,7 @@ class MemoryUnit:
 
     def __init__(self, records: dict[tuple[str, str], Record], outbox: Sequence[Outgoing] = ()) -> None:
         self.records = records
-        self.enqueued: list[tuple[str, Message]] = []
+        self.enqueued: list[tuple[str, Sent]] = []
         self._outbox = outbox
 
     def get(self, kind: str, record_id: str, *, lock: bool = False) -> Record | None:
@@ -56,7 +56,7 @@ class MemoryUnit:
     def count(self, kind: str, states: Sequence[str]) -> int:
         return sum(r.kind == kind and r.state in states for r in self.records.values())
 
-    def enqueue(self, message: Message, *, subject: str) -> None:
+    def enqueue(self, message: Sent, *, subject: str) -> None:
         self.enqueued.append((subject, message))
 
     def is_waiting(self, subject: str) -> bool:

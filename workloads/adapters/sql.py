@@ -26,7 +26,7 @@ from workloads import deadline
 from workloads.adapters import sql_outbox
 from workloads.adapters.sql_outbox import Outbox, Row, StoredOutbox
 from workloads.domain import Record
-from workloads.messages import Message
+from workloads.messages import Sent
 from workloads.ports import Conflict, Outgoing
 from workloads.problems import COMMIT_UNKNOWN, DATABASE_UNAVAILABLE, ProblemError
 
@@ -158,7 +158,7 @@ class SqlUnit:
     def is_waiting(self, subject: str) -> bool:
         return self._outbox.has(self._connection, subject)
 
-    def enqueue(self, message: Message, *, subject: str) -> None:
+    def enqueue(self, message: Sent, *, subject: str) -> None:
         self.enqueued.append(sql_outbox.row(message, subject))
 
     def flush(self) -> None:

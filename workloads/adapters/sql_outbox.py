@@ -17,7 +17,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from opentelemetry.trace import get_current_span
 
-from workloads.messages import BY_NAME, Message
+from workloads.messages import BY_NAME, Sent
 from workloads.ports import Outgoing
 
 metadata = sa.MetaData()
@@ -44,11 +44,11 @@ FORGET = outbox.delete().where(outbox.c.seq.in_(sa.bindparam("seqs", expanding=T
 COUNT = sa.select(sa.func.count()).select_from(outbox)
 HAS = sa.select(sa.exists().where(outbox.c.subject == sa.bindparam("a_subject")))
 
-Row = tuple[str, str, Message, int, str]
+Row = tuple[str, str, Sent, int, str]
 """What is known of a message before it has a number: id, subject, message, at_ns, traceparent."""
 
 
-def row(message: Message, subject: str) -> Row:
+def row(message: Sent, subject: str) -> Row:
     """To be called in the context of the work that enqueues it."""
     return uuid4().hex, subject, message, time.monotonic_ns(), _traceparent()
 

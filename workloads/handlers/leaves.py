@@ -22,6 +22,7 @@ from workloads.messages import (
     CapturePayment,
     FindEntry,
     ListProducts,
+    OrderCancelled,
     OrderConfirmed,
     OrderWithdrawn,
     ReadCatalogue,
@@ -47,6 +48,9 @@ class Scene:
     disabled: frozenset[str] = frozenset()
     """Guarantees left out on purpose."""
 
+
+_CANCELLED: Mapping[str, str] = {"cancelled": "true"}
+"""Detail of an entry about an order that was confirmed and then cancelled."""
 
 Handler = Callable[[Any, Unit, Scene], Reply]
 
@@ -261,6 +265,7 @@ def read_insights(_message: ReadInsights, unit: Unit, _scene: Scene) -> Reply:
 
 
 def put_entry(message: OrderConfirmed | AccountRegistered, unit: Unit, scene: Scene) -> Reply:
+    """An order that is cancelled stays so, even if its confirmation comes late or again."""
     subject = _subject(message)
     document = (
         {"product": message.product, "quantity": message.quantity, "amount_cents": message.amount_cents}
@@ -276,7 +281,30 @@ def put_entry(message: OrderConfirmed | AccountRegistered, unit: Unit, scene: Sc
         at_ns=scene.now_ns,
         detail={"document": json.dumps(document, sort_keys=True)},
     )
+    existing = unit.get("entry", subject, lock=True)
+    if existing is not None and _CANCELLED.items() <= existing.detail.items():
+        unit.update(replace(existing, detail={**entry.detail, **_CANCELLED}))
+        return Reply(_state("entry", subject, "present"))
     return Reply(_state("entry", subject, "present"), _apply(unit, entry))
+
+
+def cancel_entry(message: OrderCancelled, unit: Unit, scene: Scene) -> Reply:
+    """The entry stays, and says from now on that its order is cancelled."""
+    existing = unit.get("entry", message.order_id, lock=True)
+    if existing is not None:
+        unit.update(replace(existing, detail={**existing.detail, **_CANCELLED}))
+        return Reply(_state("entry", message.order_id, existing.state))
+    entry = Record(
+        kind="entry",
+        id=message.order_id,
+        subject=message.order_id,
+        key=message.key,
+        state="present",
+        at_ns=scene.now_ns,
+        detail=_CANCELLED,
+    )
+    unit.insert(entry)
+    return Reply(_state("entry", message.order_id, "present"), True)
 
 
 def remove_entry(message: OrderWithdrawn | AccountWithdrawn, unit: Unit, scene: Scene) -> Reply:
@@ -288,7 +316,8 @@ def find_entry(message: FindEntry, unit: Unit, _scene: Scene) -> Reply:
     entry = unit.get("entry", message.subject)
     if entry is None or entry.state != "present":
         raise ProblemError(problems.NOT_FOUND, f"no entry about {message.subject!r}")
-    return Reply({"subject": message.subject, **json.loads(entry.detail["document"])})
+    cancelled = {name: True for name in _CANCELLED if name in entry.detail}
+    return Reply({"subject": message.subject, **json.loads(entry.detail.get("document", "{}")), **cancelled})
 
 
 def store_catalogue(message: StoreCatalogue, unit: Unit, scene: Scene) -> Reply:
@@ -339,6 +368,7 @@ HANDLERS: Mapping[str, Mapping[type, Handler]] = {
         OrderConfirmed: put_entry,
         AccountRegistered: put_entry,
         OrderWithdrawn: remove_entry,
+        OrderCancelled: cancel_entry,
         AccountWithdrawn: remove_entry,
         FindEntry: find_entry,
         StoreCatalogue: store_catalogue,

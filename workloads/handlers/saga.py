@@ -11,7 +11,7 @@ rest: a dual write, which this code does not hide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -19,17 +19,8 @@ import structlog
 from workloads import deadline, domain, problems
 from workloads.domain import Record
 from workloads.handlers.compensator import Effects, Undoing
-from workloads.messages import (
-    BookShipment,
-    CancelShipment,
-    CapturePayment,
-    Message,
-    OrderWithdrawn,
-    PlaceOrder,
-    RefundPayment,
-    ReleaseStock,
-    ReserveStock,
-)
+from workloads.handlers.steps import STEPS, UNFINISHED
+from workloads.messages import OrderWithdrawn, PlaceOrder
 from workloads.ports import Caller, CallFailed, CallRefused, Publisher, PublishFailed, Repository, Unit
 from workloads.problems import ProblemError
 
@@ -37,35 +28,6 @@ log = structlog.get_logger()
 
 ORPHANED_AFTER_S = 3.6
 """An order still pending after this long has no living saga: twice the longest wait a caller is configured with."""
-UNFINISHED = ("pending", "compensating", "cancelling")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the chain and how to undo it."""
-
-    name: str
-    do: Callable[[Record], Message]
-    undo: Callable[[Record], Message]
-
-
-STEPS = (
-    Step(
-        "reserve",
-        lambda o: ReserveStock(order_id=o.id, key=o.key, product=o.detail["product"], quantity=int(o.detail["units"])),
-        lambda o: ReleaseStock(order_id=o.id, key=o.key),
-    ),
-    Step(
-        "capture",
-        lambda o: CapturePayment(order_id=o.id, key=o.key, amount_cents=o.quantity),
-        lambda o: RefundPayment(order_id=o.id, key=o.key),
-    ),
-    Step(
-        "book",
-        lambda o: BookShipment(order_id=o.id, key=o.key, product=o.detail["product"], quantity=int(o.detail["units"])),
-        lambda o: CancelShipment(order_id=o.id, key=o.key),
-    ),
-)
 _ALL = tuple(step.name for step in STEPS)
 
 
@@ -121,8 +83,9 @@ class OrderSaga:
             self._placing.discard(order.id)
 
     async def _complete(self, order: Record) -> Record:
-        confirmed = replace(order, state="confirmed")
-        failure = await self._act(order) or await self._confirm(confirmed) or await self._announce(confirmed)
+        failure = await self._act(order)
+        confirmed = domain.ended(order, "confirmed", self._clock_ns())
+        failure = failure or await self._confirm(confirmed) or await self._announce(confirmed)
         if failure is None:
             return confirmed
         committed = await self._give_up(order, failure)
@@ -168,7 +131,7 @@ class OrderSaga:
         undone = "compensation" in self._disabled or not (failure.begun or failure.told)
         given_up = replace(
             order,
-            state="rejected" if undone else "compensating",
+            state="compensating",
             detail={
                 **order.detail,
                 "begun": ",".join(failure.begun),
@@ -177,6 +140,8 @@ class OrderSaga:
                 "why": failure.answer.detail,
             },
         )
+        if undone:
+            given_up = domain.ended(given_up, "rejected", self._clock_ns())
         committed = True
         try:
             with deadline.within(None):  # however late it is: what was begun must not be forgotten
@@ -249,9 +214,9 @@ class OrderSaga:
             return order
         why = {"begun": ",".join(_ALL), "problem": problems.DEPENDENCY_UNAVAILABLE.name, "why": "found unfinished"}
         broken = "compensation" in self._disabled
-        adopted = replace(
-            order, state="rejected" if broken else "compensating", detail={**order.detail, "told": "", **why}
-        )
+        adopted = replace(order, state="compensating", detail={**order.detail, "told": "", **why})
+        if broken:
+            adopted = domain.ended(adopted, "rejected", self._clock_ns())
         unit.update(adopted)
         return None if broken else adopted
 
@@ -260,7 +225,7 @@ class OrderSaga:
             if step.name not in work.done:
                 await self._caller.call(step.undo(order))
                 work.done.add(step.name)
-        ended = replace(order, state=end)
+        ended = domain.ended(order, end, self._clock_ns())
         await self._repository.write(lambda unit: _move(unit, ended, (order.state,)))
         return ended
 
@@ -280,7 +245,8 @@ def _repeat(existing: Record, wanted: Record) -> Record:
     if "problem" in existing.detail:
         kind = problems.TYPES[existing.detail["problem"]]
         raise ProblemError(kind, existing.detail["why"], subject=existing.id)
-    return replace(existing, state="confirmed")
+    detail = {name: value for name, value in existing.detail.items() if name != "cancelled_ns"}
+    return replace(existing, state="confirmed", detail=detail)
 
 
 def _begin_cancel(unit: Unit, order_id: str) -> Record:
