@@ -1,7 +1,8 @@
 """Which faults does a stage get? Derived from its graph, so that a new stage brings its own.
 
 Three sources: every service but a few is killed, every cluster is lost, and a table of chosen faults is
-kept where the stage has their target (a stage that sends messages instead of calling has no wire to cut).
+kept where the stage has their target (a stage that sends messages instead of calling has no wire to cut between
+the two, and one that only calls has no broker).
 Names are '<target>-<what>'; a name means the same fault at every stage.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chaos.decidable import wired
 from chaos.faults import (
     Bandwidth,
     Blackhole,
@@ -25,6 +25,8 @@ from chaos.faults import (
     Refuse,
     Reset,
 )
+from chaos.faults_broker import BrokerDuplicate, BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
+from chaos.wires import BROKER, brokers, queues, wires
 from stages.model import Stage
 
 NOT_KILLED = {
@@ -38,7 +40,7 @@ QUICK = (
     "inventory-killed",
     "email-killed",
     "orders-payments-latency",
-    "storefront-inventory-blackhole",
+    "broker-outage",
 )
 """In order of how much they show; a quick run takes the first QUICK_COUNT that its stage has."""
 
@@ -108,6 +110,42 @@ _CHOSEN: tuple[tuple[str, Fault, str], ...] = (
         DatabaseSlow(database="inventory", hold_ms=60, every_ms=600),
         "inventory's database stalls for 60 ms now and then: within its patience, nothing may change",
     ),
+    (
+        "broker-outage",
+        BrokerOutage(broker=BROKER),
+        "the broker hangs: orders are accepted all the same, and completed once it is back",
+    ),
+    (
+        "broker-slow",
+        # Three delays per message are past every deadline; four are still below every visibility timeout.
+        BrokerSlow(broker=BROKER, delay_ms=1000),
+        "every exchange with the broker takes two seconds: answers come as ever, completions come late",
+    ),
+    (
+        "broker-throttled",
+        BrokerThrottle(broker=BROKER, share=0.3),
+        "the broker refuses three requests in ten: those who retry with backoff are not held up",
+    ),
+    (
+        "broker-duplicates",
+        BrokerDuplicate(broker=BROKER, share=0.5),
+        "every other message is delivered twice: nothing may be done twice",
+    ),
+    (
+        "payments-poisoned",
+        BrokerPoison(queue="payments-commands", count=1),
+        "a command to payments that nobody can read: it is put aside with its reason, and its order asks again",
+    ),
+    (
+        "payments-killed-deleting",
+        KillInFlight(service="payments", wire="payments-broker", delay_ms=200),
+        "payments dies between an effect and the deletion of its command: the command comes again, the money stays",
+    ),
+    (
+        "orders-killed-publishing",
+        KillInFlight(service="orders", wire="orders-broker", delay_ms=200),
+        "orders dies between publishing and marking it done: what was committed is published, even twice, never lost",
+    ),
 )
 """Name, fault, summary: what the derived faults do not show."""
 
@@ -146,5 +184,5 @@ def _lost(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
 
 
 def _chosen(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
-    there = {s.name for s in stage.services} | {c.name for c in wired(stage)}
+    there = {s.name for s in stage.services} | {*wires(stage), *brokers(stage), *queues(stage)}
     return ((name, fault, summary) for name, fault, summary in _CHOSEN if fault.touches(stage) <= there)

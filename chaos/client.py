@@ -51,6 +51,8 @@ class LocalCloud:
         return Live(
             deployment=_deployment(raw.get("deployment")),
             faults=tuple(state for f in raw.get("faults", ()) if (state := _state(f)).state is State.ON),
+            brokers=_names(raw, "broker"),
+            queues=_names(raw, "queue"),
         )
 
     def put(self, deployment: str, lease: str, fault: Fault, ttl_s: float) -> LeaseState:
@@ -87,6 +89,13 @@ class LocalCloud:
                     raise
             time.sleep(0.2)  # nobody listens: a local cloud that starts again adopts its faults
 
+    def depth(self, deployment: str, queue: str) -> int:
+        raw = self._ask("GET", f"/deployments/{deployment}/queues/{queue}")
+        try:
+            return int(raw["depth"]["visible"]) + int(raw["depth"]["in_flight"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CloudError(f"the local cloud does not say how deep {queue!r} is: {raw!r}", definite=True) from error
+
     def _lease(self, deployment: str, lease: str) -> str:
         return f"/deployments/{deployment}/faults/{lease}"
 
@@ -120,6 +129,11 @@ def _state(raw: Mapping[str, Any], lease: str = "") -> LeaseState:
         )
     except (KeyError, ValueError) as error:
         raise CloudError(f"not the state of a lease: {raw!r}", definite=False) from error
+
+
+def _names(raw: Mapping[str, Any], kind: str) -> frozenset[str]:
+    """Of all resources of a kind that the local cloud runs."""
+    return frozenset(str(r.get("name")) for r in raw.get("resources", ()) if r.get("kind") == kind)
 
 
 def _deployment(raw: Any) -> Deployment:

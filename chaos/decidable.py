@@ -2,14 +2,26 @@
 
 A delay far below every limit changes nothing, one far above is a failure; next to a timeout or an SLO the
 same fault breaks one request and spares the next, and no prediction is right. Such a fault is a problem of
-the catalogue, reported here with the two values that are too close. One rule, one function.
+the catalogue, reported here with the two values that are too close. One rule, one function; those about
+messages stand in `chaos.decidable_broker`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chaos.faults import Bandwidth, ClusterOutage, CpuStarve, DatabaseLocked, DatabaseSlow, Fault, Latency
+from chaos import decidable_broker
+from chaos.faults import (
+    Bandwidth,
+    ClusterOutage,
+    CpuStarve,
+    DatabaseLocked,
+    DatabaseSlow,
+    Fault,
+    Latency,
+)
+from chaos.faults_broker import BrokerDuplicate, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
+from chaos.wires import brokers, queues, wired, wires
 from stages.model import BACKOFF_MS_MAX, Channel, Kind, Stage
 
 FAR_BELOW = 0.5
@@ -35,9 +47,9 @@ def problems(fault: Fault, stage: Stage) -> list[str]:
 def _findings(fault: Fault, stage: Stage) -> Iterator[str]:
     match fault:
         case Latency(wire=wire, delay_ms=delay, jitter_ms=jitter):
-            yield from _near_a_limit(stage, stage.channel(wire), 2 * (delay - jitter), 2 * (delay + jitter))
+            yield from _slow_wire(fault, stage, wire, 2 * (delay - jitter), 2 * (delay + jitter))
         case Bandwidth(wire=wire):
-            yield from _near_a_limit(stage, stage.channel(wire), fault.transfer_ms, fault.transfer_ms)
+            yield from _slow_wire(fault, stage, wire, fault.transfer_ms, fault.transfer_ms)
         case CpuStarve():
             yield from _not_starved_enough(fault, stage)
         case DatabaseLocked(database=database):
@@ -47,23 +59,41 @@ def _findings(fault: Fault, stage: Stage) -> Iterator[str]:
         case ClusterOutage(cluster=cluster):
             if not stage.services_in(cluster):
                 yield "nothing runs there, so nothing can be seen of its loss"
+        case BrokerSlow():
+            yield from decidable_broker.slow(fault, stage)
+        case BrokerThrottle():
+            yield from decidable_broker.throttled(fault)
+        case BrokerDuplicate():
+            yield from decidable_broker.twice(stage)
+        case BrokerPoison():
+            yield from decidable_broker.poisoned(fault)
+        case KillInFlight():
+            yield from decidable_broker.in_flight(fault, stage)
 
 
 def _unknown_target(fault: Fault, stage: Stage) -> Iterator[str]:
-    kind, _, name = fault.target.partition(" ")
     known = {
         "service": [s.name for s in stage.services],
-        "wire": [c.name for c in wired(stage)],
+        "wire": list(wires(stage)),
         "database": [s.name for s in stage.services if s.database],
         "cluster": [c.name for c in stage.clusters],
-    }[kind]
-    if name not in known:
-        yield f"{fault.kind}: stage {stage.name!r} has no {kind} {name!r}; it has {', '.join(known)}"
+        "broker": list(brokers(stage)),
+        "queue": list(queues(stage)),
+    }
+    for need in fault.needs:
+        kind, _, name = need.partition(" ")
+        if name not in known[kind]:
+            there = ", ".join(known[kind]) or "none"
+            yield f"{fault.kind}: stage {stage.name!r} has no {kind} {name!r}; it has {there}"
 
 
-def wired(stage: Stage) -> tuple[Channel, ...]:
-    """The channels that go over a wire of their own: calls. Messages go to the broker."""
-    return tuple(c for c in stage.channels if c.kind is Kind.CALL)
+def _slow_wire(fault: Fault, stage: Stage, wire: str, least_ms: int, most_ms: int) -> Iterator[str]:
+    channels = wires(stage)[wire].channels
+    for channel in channels:
+        if channel.kind is Kind.CALL:
+            yield from _near_a_limit(stage, channel, least_ms, most_ms)
+    if any(c.kind is not Kind.CALL for c in channels):
+        yield from decidable_broker.near_a_deadline(stage, fault.impact(stage).delay_ms)
 
 
 def _near_a_limit(stage: Stage, channel: Channel, least_ms: int, most_ms: int) -> Iterator[str]:

@@ -31,3 +31,6 @@ class DryRun:
 
     def end(self, deployment: str, lease: str) -> LeaseState:
         return LeaseState(lease=lease, state=State.DRY, evidence={"would": f"undo {lease}"})
+
+    def depth(self, deployment: str, queue: str) -> int:
+        return self._cloud.depth(deployment, queue)

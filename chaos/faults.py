@@ -4,13 +4,23 @@ A record says what is done to which part of a running stage, never how: `spec` i
 local cloud understands, `impact` is what the model of the stage is told. Whether the outcome of a fault
 can be decided at all (a delay next to a timeout cannot) is asked of `chaos.decidable`; for how long a
 fault stays is a lease (`chaos.lease`). How a spec is read back and checked stands in `chaos.spec`.
+Faults of messages stand in `chaos.faults_broker`; what all faults share in `chaos.fault_bases`.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
+from chaos.fault_bases import BaseFault, OnDatabase, OnService, OnWire
+from chaos.faults_broker import (
+    BrokerDuplicate,
+    BrokerOutage,
+    BrokerPoison,
+    BrokerSlow,
+    BrokerThrottle,
+    KillInFlight,
+)
+from chaos.wires import carried
 from stages.blast_radius import Impact
 from stages.model import Stage
 
@@ -21,63 +31,8 @@ ANSWER_BYTES_DEFAULT = 500
 """Head and body of every other answer, bytes, about."""
 
 
-class _Fault:
-    """What every fault can say about itself."""
-
-    __slots__ = ()
-    kind: ClassVar[str]
-
-    def spec(self) -> dict[str, Any]:
-        """The JSON object of the local cloud's API; `chaos.spec.from_spec` reads it back."""
-        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]  # every subclass is a dataclass
-
-
-class _OnService(_Fault):
-    """Faults of one service's process."""
-
-    __slots__ = ()
-    service: str
-
-    @property
-    def target(self) -> str:
-        """What is broken, in words: 'service payments'."""
-        return f"service {self.service}"
-
-    def touches(self, stage: Stage) -> frozenset[str]:
-        """Names of the services or channels whose behaviour the fault changes at its source."""
-        return frozenset({self.service})
-
-
-class _OnWire(_Fault):
-    """Faults of the network path of one channel."""
-
-    __slots__ = ()
-    wire: str
-
-    @property
-    def target(self) -> str:
-        return f"wire {self.wire}"
-
-    def touches(self, stage: Stage) -> frozenset[str]:
-        return frozenset({self.wire})
-
-
-class _OnDatabase(_Fault):
-    """Faults of the database of one service, whose name it bears."""
-
-    __slots__ = ()
-    database: str
-
-    @property
-    def target(self) -> str:
-        return f"database {self.database}"
-
-    def touches(self, stage: Stage) -> frozenset[str]:
-        return frozenset({self.database})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kill(_OnService):
+class Kill(OnService):
     """End a service's process at once (SIGKILL), in the middle of whatever it does.
 
     Undo: it is started again from its unchanged description, and awaited until it is ready. What its
@@ -93,7 +48,7 @@ class Kill(_OnService):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pause(_OnService):
+class Pause(OnService):
     """Freeze a service's process (SIGSTOP): connections are accepted by the kernel, nothing is answered.
 
     Undo: SIGCONT; it resumes where it stood and finds requests whose callers are long gone.
@@ -108,7 +63,7 @@ class Pause(_OnService):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CpuStarve(_OnService):
+class CpuStarve(OnService):
     """Let a service run for only a share of each period (SIGSTOP and SIGCONT by turns).
 
     Undo: SIGCONT, and no further stop.
@@ -127,7 +82,7 @@ class CpuStarve(_OnService):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Latency(_OnWire):
+class Latency(OnWire):
     """Delay every byte on a wire, in both directions.
 
     The delay of one direction is uniform in [delay_ms - jitter_ms, delay_ms + jitter_ms], drawn from `seed`.
@@ -149,12 +104,12 @@ class Latency(_OnWire):
         return 2 * self.delay_ms
 
     def impact(self, stage: Stage) -> Impact:
-        """What the model is told: one exchange on the channel takes this much longer."""
-        return Impact(delay_ms={self.wire: self.round_trip_ms})
+        """What the model is told: one exchange, or one message, takes this much longer."""
+        return Impact(delay_ms=dict.fromkeys(carried(stage, self.wire), self.round_trip_ms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blackhole(_OnWire):
+class Blackhole(OnWire):
     """Swallow every byte on a wire: connections open, nothing ever arrives, nothing is ever closed.
 
     Undo: new connections pass; those caught in the hole are reset, for what they lost cannot be given back.
@@ -164,12 +119,12 @@ class Blackhole(_OnWire):
     wire: str
 
     def impact(self, stage: Stage) -> Impact:
-        """What the model is told: the channel is cut."""
-        return Impact(cut=frozenset({self.wire}))
+        """What the model is told: what the wire carries is cut."""
+        return Impact(cut=frozenset(carried(stage, self.wire)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reset(_OnWire):
+class Reset(OnWire):
     """Reset every connection of a wire, old ones at once and new ones as soon as they speak.
 
     Undo: connections pass again.
@@ -179,12 +134,12 @@ class Reset(_OnWire):
     wire: str
 
     def impact(self, stage: Stage) -> Impact:
-        """What the model is told: the channel is cut."""
-        return Impact(cut=frozenset({self.wire}))
+        """What the model is told: what the wire carries is cut."""
+        return Impact(cut=frozenset(carried(stage, self.wire)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refuse(_OnWire):
+class Refuse(OnWire):
     """Refuse every new connection on a wire and close the old ones, as if nobody listened.
 
     Undo: it listens again at the same address.
@@ -194,12 +149,12 @@ class Refuse(_OnWire):
     wire: str
 
     def impact(self, stage: Stage) -> Impact:
-        """What the model is told: the channel is cut."""
-        return Impact(cut=frozenset({self.wire}))
+        """What the model is told: what the wire carries is cut."""
+        return Impact(cut=frozenset(carried(stage, self.wire)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bandwidth(_OnWire):
+class Bandwidth(OnWire):
     """Let only so many bytes a second through a wire, in each direction.
 
     Undo: the limit is lifted; bytes already held are delivered, none is dropped.
@@ -217,11 +172,11 @@ class Bandwidth(_OnWire):
 
     def impact(self, stage: Stage) -> Impact:
         """What the model is told: one exchange on the channel takes as much longer as its answer needs."""
-        return Impact(delay_ms={self.wire: self.transfer_ms})
+        return Impact(delay_ms=dict.fromkeys(carried(stage, self.wire), self.transfer_ms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterOutage(_Fault):
+class ClusterOutage(BaseFault):
     """Lose a cluster: every process in it ends at once (SIGKILL of its process group).
 
     Undo: the cluster and its services are started again, and awaited until they are ready.
@@ -246,7 +201,7 @@ class ClusterOutage(_Fault):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseLocked(_OnDatabase):
+class DatabaseLocked(OnDatabase):
     """Hold an exclusive lock on a service's database all the time: nobody reads, nobody writes.
 
     Undo: the lock is released; nothing was written under it.
@@ -262,7 +217,7 @@ class DatabaseLocked(_OnDatabase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseSlow(_OnDatabase):
+class DatabaseSlow(OnDatabase):
     """Hold an exclusive lock on a service's database by turns: whoever comes meanwhile waits it out.
 
     Undo: the lock is released for good; nothing was written under it.
@@ -293,4 +248,10 @@ Fault = (
     | ClusterOutage
     | DatabaseLocked
     | DatabaseSlow
+    | BrokerOutage
+    | BrokerSlow
+    | BrokerThrottle
+    | BrokerDuplicate
+    | BrokerPoison
+    | KillInFlight
 )

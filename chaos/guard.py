@@ -14,11 +14,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from chaos.decidable import wired
 from chaos.faults import Fault
 from chaos.lease import ChaosError, CloudError, LeaseState, Live
 from chaos.spec import FaultError, from_spec, malformed
 from chaos.support import refusal
+from chaos.wires import queues, wires
 from stages.catalogue import STAGES
 from stages.deployment import Deployment
 from stages.model import Stage
@@ -118,17 +118,23 @@ def _is_the_same_run(facts: Facts, live: Live) -> str | None:
 
 
 def _has_the_target(facts: Facts, live: Live) -> str | None:
-    kind, _, name = facts.fault.target.partition(" ")
     deployment, stage = live.deployment, stage_of(live.deployment)
     known = {
         "service": set(deployment.services),
-        "wire": set(deployment.wires) & {c.name for c in wired(stage)},
+        "wire": set(deployment.wires) & set(wires(stage)),
         "database": {n for n, i in deployment.services.items() if i.database},
         "cluster": {i.cluster for i in deployment.services.values()},
-    }[kind]
-    if name in known:
-        return None
-    return f"deployment {deployment.name!r} has no {kind} {name!r}; it has {', '.join(sorted(known)) or 'none'}"
+        # One that somebody else runs serves others too, who have not asked for any fault.
+        "broker": set(live.brokers),
+        "queue": set(live.queues) & set(queues(stage)),
+    }
+    for need in facts.fault.needs:
+        kind, _, name = need.partition(" ")
+        if name not in known[kind]:
+            there = ", ".join(sorted(known[kind])) or "none"
+            own = " of its own" if kind in {"broker", "queue"} else ""
+            return f"deployment {deployment.name!r} has no {kind} {name!r}{own}; it has {there}"
+    return None
 
 
 def _is_free(facts: Facts, live: Live) -> str | None:

@@ -64,6 +64,10 @@ class Live:
     deployment: Deployment
     faults: tuple[LeaseState, ...]
     """Every lease that is on in it, whoever holds it."""
+    brokers: frozenset[str] = frozenset()
+    """Names of the brokers that the target runs for it; one of somebody else's is not among them."""
+    queues: frozenset[str] = frozenset()
+    """Names of all queues at those, dead-letter queues included."""
 
 
 class ChaosError(Exception):
@@ -112,6 +116,10 @@ class Cloud(Protocol):
 
     def end(self, deployment: str, lease: str) -> LeaseState:
         """Undo, and wait until the target is up again. Idempotent, also for an unknown lease."""
+        ...
+
+    def depth(self, deployment: str, queue: str) -> int:
+        """Messages in a queue, waiting or in somebody's hands; CloudError with status 404 for an unknown one."""
         ...
 
 

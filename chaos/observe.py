@@ -2,17 +2,18 @@
 
 A look takes part in nothing: it asks a service for /live, past the wires or through one, or reads a
 database; it never writes. What the fault's holder says about it is the other half of the evidence
-(`chaos.probes.fault_bites`).
+(`chaos.probes.fault_bites`). How one looks at a broker stands in `chaos.observe_broker`.
 """
 
 from __future__ import annotations
 
-import http.client
 import sqlite3
 import time
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import Any
 
+from chaos import observe_broker
+from chaos.ask import SILENCE_S, Sight, ask, ends
 from chaos.faults import (
     Bandwidth,
     Blackhole,
@@ -27,10 +28,8 @@ from chaos.faults import (
     Refuse,
     Reset,
 )
+from chaos.faults_broker import BrokerDuplicate, BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
 from stages.deployment import Deployment
-
-SILENCE_S = 0.6
-"""Who does not answer /live for this long is called silent; a healthy service takes milliseconds."""
 
 SLOW_PAGE = "/openapi.json"
 """A long answer that every service gives, for measuring bandwidth."""
@@ -45,40 +44,24 @@ LOCK_LOOK_S = 0.03
 """Between two looks: the shop's own transactions hold their lock for a millisecond or two."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """What one look saw."""
+def look(fault: Fault, deployment: Deployment, evidence: Mapping[str, Any] | None = None) -> Sight:
+    """One look, at most about 2 s long; raise KeyError if the deployment does not have the target.
 
-    bites: bool
-    said: str
-    """'payments at 127.0.0.1:4102 refuses connections'."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reply:
-    """How a request to /live ended."""
-
-    end: str
-    """'answered', 'refused', 'reset' or 'silent'."""
-    took_s: float
-    read_bytes: int = 0
-
-
-def look(fault: Fault, deployment: Deployment) -> Sight:
-    """One look, at most about 2 s long; raise KeyError if the deployment does not have the target."""
+    `evidence` is what the fault's holder says; only faults that nobody else can see are told by it.
+    """
     match fault:
-        case Kill(service=service):
-            return _ends(service, deployment.services[service].url, "refused")
+        case Kill(service=service) | KillInFlight(service=service):
+            return ends(service, deployment.services[service].url, "refused")
         case Pause(service=service):
-            return _ends(service, deployment.services[service].url, "silent")
+            return ends(service, deployment.services[service].url, "silent")
         case CpuStarve(service=service):
             return _starved(fault, deployment.services[service].url)
         case Blackhole(wire=wire):
-            return _ends(f"wire {wire}", _through(deployment, wire), "silent")
+            return ends(f"wire {wire}", _through(deployment, wire), "silent")
         case Reset(wire=wire):
-            return _ends(f"wire {wire}", _through(deployment, wire), "reset")
+            return ends(f"wire {wire}", _through(deployment, wire), "reset")
         case Refuse(wire=wire):
-            return _ends(f"wire {wire}", _through(deployment, wire), "refused")
+            return ends(f"wire {wire}", _through(deployment, wire), "refused")
         case Latency(wire=wire):
             return _late(fault, _through(deployment, wire))
         case Bandwidth(wire=wire):
@@ -89,21 +72,18 @@ def look(fault: Fault, deployment: Deployment) -> Sight:
             return _locked(database, _file(deployment, database))
         case DatabaseSlow(database=database):
             return _locked_by_turns(fault, _file(deployment, database))
+        case BrokerOutage(broker=broker):
+            return ends(f"the {broker}", observe_broker.address(deployment, broker), "silent")
+        case BrokerSlow():
+            return observe_broker.slow(fault, deployment)
+        case BrokerThrottle():
+            return observe_broker.throttles(fault, deployment)
+        case BrokerDuplicate() | BrokerPoison():
+            return observe_broker.told(fault, evidence or {})
 
 
 def _through(deployment: Deployment, wire: str) -> str:
     return f"http://{deployment.wires[wire].listen}"
-
-
-def _ends(what: str, url: str, end: str) -> Sight:
-    reply = ask(url, timeout_s=SILENCE_S)
-    verb = {
-        "answered": "answers",
-        "refused": "refuses connections",
-        "reset": "resets connections",
-        "silent": "is silent",
-    }
-    return Sight(bites=reply.end == end, said=f"{what} at {url} {verb[reply.end]} ({reply.took_s * 1000:.0f} ms)")
 
 
 def _all_refuse(cluster: str, deployment: Deployment) -> Sight:
@@ -185,30 +165,3 @@ def is_locked(path: str) -> bool:
     finally:
         connection.close()
     return False
-
-
-def ask(url: str, *, timeout_s: float, path: str = "/live", for_s: float | None = None) -> _Reply:
-    """GET, at most `timeout_s` of silence and, if given, `for_s` in all; never raises what a network does."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
-    start, read = time.monotonic(), 0
-
-    def ended(end: str) -> _Reply:
-        return _Reply(end=end, took_s=time.monotonic() - start, read_bytes=read)
-
-    try:
-        connection.request("GET", path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        while piece := answer.read1(4096):
-            read += len(piece)
-            if for_s is not None and time.monotonic() - start > for_s:
-                break
-    except ConnectionRefusedError:
-        return ended("refused")
-    except TimeoutError:
-        return ended("silent")
-    except (OSError, http.client.HTTPException):
-        return ended("reset")
-    finally:
-        connection.close()
-    return ended("answered")

@@ -20,6 +20,7 @@ from chaos.faults import (
     Refuse,
     Reset,
 )
+from chaos.faults_broker import BrokerDuplicate, BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
 
 CLASSES: dict[str, type[Fault]] = {
     cls.kind: cls
@@ -35,6 +36,12 @@ CLASSES: dict[str, type[Fault]] = {
         ClusterOutage,
         DatabaseLocked,
         DatabaseSlow,
+        BrokerOutage,
+        BrokerSlow,
+        BrokerThrottle,
+        BrokerDuplicate,
+        BrokerPoison,
+        KillInFlight,
     )
 }
 """Every class of fault by its kind."""
@@ -75,7 +82,7 @@ def malformed(fault: Fault) -> list[str]:
         if isinstance(value := getattr(fault, f.name), int) and value < least.get(f.name, 1)
     ]
     match fault:
-        case CpuStarve(share=share) if not 0 < share < 1:
+        case CpuStarve(share=share) | BrokerThrottle(share=share) | BrokerDuplicate(share=share) if not 0 < share < 1:
             findings.append(f"{fault.kind} of {fault.target}: share={share} must lie between 0 and 1")
         case Latency(delay_ms=delay, jitter_ms=jitter) if jitter > delay:
             findings.append(f"{fault.kind} of {fault.target}: jitter_ms={jitter} is more than delay_ms={delay}")

@@ -14,30 +14,24 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.decidable import wired
 from chaos.faults import (
-    Bandwidth,
-    Blackhole,
-    ClusterOutage,
-    CpuStarve,
     DatabaseLocked,
     DatabaseSlow,
     Fault,
-    Kill,
-    Latency,
-    Pause,
-    Refuse,
-    Reset,
 )
 from chaos.spec import FaultError, from_spec
+from chaos.toy_faults import behaviour, broken
 from chaos.toys import Toy
+from chaos.wires import BROKER, Carries, brokers, wires
 from stages.catalogue import STAGES
 from stages.deployment import Deployment, Instance, Wire
+from stages.messaging import messaging
+from stages.model import Kind
 
 SWEEP_S = 0.05
 """How often the fake looks for leases that ran out."""
@@ -57,7 +51,8 @@ class _Held:
     """Holds the lock of a database's fault."""
 
     def said(self, lease: str) -> dict[str, Any]:
-        return {"lease": lease, "fault": self.fault.spec(), "state": self.state, "evidence": {"fake": self.fault.kind}}
+        evidence = {"fake": self.fault.kind, "seen": f"the fake has {self.fault.target} under {self.fault.kind}"}
+        return {"lease": lease, "fault": self.fault.spec(), "state": self.state, "evidence": evidence}
 
 
 class FakeCloud:
@@ -68,7 +63,10 @@ class FakeCloud:
         self.directory = home / "deployments" / name
         self.stage, self.name, self.run_id = STAGES[stage], name, "run-1"
         self.services = {s.name: Toy() for s in self.stage.services}
-        self.wires = {c.name: Toy() for c in wired(self.stage)}
+        self.wires = {wire: Toy() for wire in wires(self.stage)}
+        queues = messaging(self.stage).queues
+        self.depths = {name: 0 for q in queues for name in (q.name, q.dead_letters)}
+        """Messages in each queue and dead-letter queue, as the fake says."""
         self.leases: dict[str, _Held] = {}
         self.asked: list[tuple[str, str]] = []
         """Method and path of every request, in order."""
@@ -107,10 +105,18 @@ class FakeCloud:
                 for s in self.stage.services
             },
             wires={
-                c.name: Wire(listen=self.wires[c.name].address, caller=c.caller, callee=c.callee)
-                for c in wired(self.stage)
+                name: Wire(listen=toy.address, caller=carries.caller, callee=_callee(carries))
+                for name, carries in wires(self.stage).items()
+                if (toy := self.wires[name])
             },
         )
+
+    def resources(self) -> list[dict[str, str]]:
+        """What the fake says it runs, as far as that is asked for."""
+        return [
+            *({"kind": "broker", "name": name} for name in brokers(self.stage)),
+            *({"kind": "queue", "name": name} for name in self.depths),
+        ]
 
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
         """Run until `stop`; every lease is undone on the way out."""
@@ -176,7 +182,10 @@ class FakeCloud:
         match [method, *path.strip("/").split("/")]:
             case ["GET", "deployments", name] if name == self.name:
                 faults = [held.said(lease) for lease, held in self.leases.items() if held.state == "on"]
-                return 200, {"deployment": json.loads(self.deployment().to_json()), "faults": faults}
+                record = json.loads(self.deployment().to_json())
+                return 200, {"deployment": record, "resources": self.resources(), "faults": faults}
+            case ["GET", "deployments", name, "queues", queue] if name == self.name and queue in self.depths:
+                return 200, {"name": queue, "depth": {"visible": self.depths[queue], "in_flight": 0}}
             case ["PUT", "deployments", name, "faults", lease] if name == self.name:
                 return await self._put(lease, body)
             case ["POST", "deployments", name, "faults", lease, "renew"] if name == self.name:
@@ -194,10 +203,10 @@ class FakeCloud:
             fault = from_spec(body["fault"])
         except FaultError as error:
             return 422, {"error": "not a fault", "problems": error.problems}
-        kind, _, name = fault.target.partition(" ")
-        there = {"cluster": [c.name for c in self.stage.clusters], "wire": self.wires}.get(kind, self.services)
-        if name not in there:
-            return 409, {"error": f"no {kind} {name!r}", "problems": []}
+        for need in fault.needs:
+            kind, _, name = need.partition(" ")
+            if name not in self._there(kind):
+                return 409, {"error": f"no {kind} {name!r}", "problems": []}
         ends = time.monotonic() + float(body["ttl_s"])
         if lease in self.on():
             self.leases[lease].ends = ends
@@ -205,6 +214,14 @@ class FakeCloud:
             self.leases[lease] = _Held(fault=fault, ends=ends)
             await self._break(self.leases[lease])
         return 200, self.leases[lease].said(lease)
+
+    def _there(self, kind: str) -> Collection[str]:
+        return {
+            "cluster": [c.name for c in self.stage.clusters],
+            "wire": self.wires,
+            "broker": brokers(self.stage),
+            "queue": self.depths,
+        }.get(kind, self.services)
 
     def _renew(self, lease: str, ttl_s: float) -> tuple[int, dict[str, Any]]:
         held = self.leases.get(lease)
@@ -222,36 +239,21 @@ class FakeCloud:
             held.lock.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await held.lock
-        for toy in self._toys(held.fault):
-            await toy.change("well")
-
-    def _toys(self, fault: Fault) -> list[Toy]:
-        everything = {**self.services, **self.wires}
-        return [everything[name] for name in fault.touches(self.stage)]
+        for name in broken(held.fault, self.stage):
+            await self._toy(name).change("well")
 
     async def _break(self, held: _Held) -> None:
         fault = held.fault
         match fault:
-            case Kill() | ClusterOutage() | Refuse():
-                how: dict[str, Any] = {"mode": "gone"}
-            case Pause() | Blackhole():
-                how = {"mode": "silent"}
-            case Reset():
-                how = {"mode": "reset"}
-            case CpuStarve(period_ms=period, share=share):
-                how = {"mode": "late", "delay_s": period * (1 - share) / 1000}
-            case Latency(round_trip_ms=round_trip):
-                how = {"mode": "late", "delay_s": round_trip / 1000}
-            case Bandwidth(bytes_per_s=rate):
-                how = {"mode": "trickle", "bytes_per_s": rate}
             case DatabaseLocked(database=database):
                 held.lock = asyncio.create_task(self._lock(database, 1.0, 0.0))
-                how = {"mode": "well"}
             case DatabaseSlow(database=database, hold_ms=hold, every_ms=every):
                 held.lock = asyncio.create_task(self._lock(database, hold / 1000, (every - hold) / 1000))
-                how = {"mode": "well"}
-        for toy in self._toys(fault):
-            await toy.change(**how)
+        for name in broken(fault, self.stage):
+            await self._toy(name).change(**behaviour(fault))
+
+    def _toy(self, name: str) -> Toy:
+        return {**self.services, **self.wires}[name]
 
     async def _lock(self, database: str, hold_s: float, free_s: float) -> None:
         """Hold an exclusive lock by turns; without a pause in between it is never given back."""
@@ -261,6 +263,10 @@ class FakeCloud:
                 await asyncio.sleep(hold_s if free_s else 3600)
                 connection.execute("ROLLBACK")
                 await asyncio.sleep(free_s)
+
+
+def _callee(carries: Carries) -> str:
+    return carries.channels[0].callee if carries.channels[0].kind is Kind.CALL else BROKER
 
 
 @contextlib.contextmanager

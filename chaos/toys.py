@@ -1,7 +1,8 @@
 """Toy services and wires for tests: real sockets on loopback that can be broken in every way a fault breaks.
 
-A toy answers any GET. `mode` says how: 'well', 'gone' (nobody listens), 'silent', 'reset', 'late'
-(by delay_s), 'trickle' (bytes_per_s). It lives on the event loop of whoever starts it.
+A toy answers any GET or POST. `mode` says how: 'well', 'gone' (nobody listens), 'silent', 'reset', 'late'
+(by delay_s), 'trickle' (bytes_per_s), 'throttled' (every third answer is a refusal). It lives on the event
+loop of whoever starts it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import struct
 
 PAGE = b"x" * 8000
 """The answer: long enough to be watched trickling."""
+
+THROTTLED = b'{"__type":"com.amazonaws.sqs#RequestThrottled","message":"Request is throttled."}'
 
 
 class Toy:
@@ -26,6 +29,7 @@ class Toy:
         self._reserved: socket.socket | None = None
         """Keeps the port while nobody listens, so that no other process is given it."""
         self._held: set[asyncio.StreamWriter] = set()
+        self._answered = 0
 
     @property
     def address(self) -> str:
@@ -86,6 +90,11 @@ class Toy:
                 writer.close()
 
     async def _write(self, writer: asyncio.StreamWriter) -> None:
+        self._answered += 1
+        if self.mode == "throttled" and self._answered % 3 == 0:
+            head = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head % len(THROTTLED) + THROTTLED)
+            return
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(PAGE))
         if self.mode != "trickle":
             writer.write(PAGE)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
 
+from stages.lateness import first_late
 from stages.model import Channel, Kind, Operation, Stage
 
 USERS = "users"
@@ -64,7 +65,7 @@ class Impact:
     cut: frozenset[str] = frozenset()
     """Names of channels over which nothing gets through; 'users-<entry>' for the edge."""
     delay_ms: Mapping[str, int] = field(default_factory=dict)
-    """Channel name -> added round-trip delay, milliseconds."""
+    """Channel name -> added delay of one exchange (a call), or of one message until it is received, milliseconds."""
     crashed: frozenset[str] = frozenset()
     """Services that died in mid-request: opens the gaps of the stage that wait for their death."""
     poisoned: frozenset[str] = frozenset()
@@ -147,6 +148,11 @@ def _at_the_edge(stage: Stage, impact: Impact, operation: Operation) -> _Reached
     if reached.effect is not Effect.FAILING and added_ms >= operation.latency_slo_ms:
         why = f"the answer comes {added_ms} ms later than its {operation.latency_slo_ms} ms allow"
         return replace(reached, effect=Effect.FAILING, added_ms=added_ms, why=why)
+    if reached.effect < Effect.DELAYED and (late := first_late(stage, operation, impact.delay_ms)):
+        completion, done = late
+        limit = f"past the {completion.within_ms} ms of {completion.name}"
+        why = f"its messages take {done.added_ms} ms longer in all, {limit}"
+        return _Reached(effect=Effect.DELAYED, added_ms=added_ms, path=done.path, why=why)
     return replace(reached, added_ms=added_ms)
 
 
@@ -215,9 +221,9 @@ def _fall_back(
 
 
 def _send(stage: Stage, impact: Impact, operation: Operation, channel: Channel, above: frozenset[str]) -> _Reached:
-    """A message: the sender has stored it (outbox), so at worst it is late, and only if somebody waits for it."""
+    """A message: the sender has stored it (outbox), so at worst it waits, and only that matters which is waited for."""
     behind = _FINE
-    broken = _broken(impact, channel) or _too_late(impact, operation, channel)
+    broken = _broken(impact, channel)
     if not broken:
         behind = _walk(stage, impact, operation, channel.callee, above | {channel.callee})
         broken = behind.why if behind.effect >= Effect.DELAYED else ""
@@ -236,12 +242,6 @@ def _broken(impact: Impact, channel: Channel) -> str:
     if channel.callee in impact.down:
         return f"{channel.callee} does not answer"
     return ""
-
-
-def _too_late(impact: Impact, operation: Operation, channel: Channel) -> str:
-    delay_ms = impact.delay_ms.get(channel.name, 0)
-    late = [c for c in operation.completions if delay_ms >= c.within_ms]
-    return f"messages take {delay_ms} ms longer, past {late[0].name}'s {late[0].within_ms} ms" if late else ""
 
 
 def _awaited(stage: Stage, operation: Operation, channel: Channel, above: frozenset[str]) -> bool:

@@ -11,11 +11,13 @@ import chaos
 from chaos import experiment
 from chaos.catalogue import NOT_KILLED, QUICK_COUNT, fault_named, faults_of
 from chaos.decidable import problems
-from chaos.faults import CpuStarve, DatabaseSlow, Fault, Kill, Latency
+from chaos.faults import Blackhole, CpuStarve, DatabaseSlow, Fault, Kill, Latency
+from chaos.faults_broker import BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
 from chaos.spec import CLASSES, FaultError, from_spec
 from chaos.support import SUPPORT, refusal
 from stages.blast_radius import Impact
 from stages.catalogue import ASYNC, MESH, STAGES, SYNC, VARIANTS
+from stages.messaging import messaging
 
 TIMEOUT_MS = SYNC.channel("orders-payments").timeout_ms or 0
 SLO_MS = SYNC.operation("track-order").latency_slo_ms
@@ -34,8 +36,22 @@ def test_every_class_of_fault_says_how_it_is_undone() -> None:
     assert [cls.kind for cls in CLASSES.values() if "Undo: " not in (cls.__doc__ or "")] == []
 
 
-def test_every_class_of_fault_is_used_by_the_catalogue_of_sync() -> None:
-    assert {named.fault.kind for named in faults_of(SYNC)} == set(CLASSES)
+def test_every_class_of_fault_is_used_by_the_catalogue() -> None:
+    assert {named.fault.kind for _, named in ALL} == set(CLASSES)
+
+
+def test_a_fault_of_messages_is_one_of_the_stages_that_send_some() -> None:
+    for_messages = {named.name for named in faults_of(ASYNC)} - {named.name for named in faults_of(SYNC)}
+    assert for_messages == {
+        "broker-outage",
+        "broker-slow",
+        "broker-throttled",
+        "broker-duplicates",
+        "payments-poisoned",
+        "payments-killed-deleting",
+        "orders-killed-publishing",
+    }
+    assert for_messages < {named.name for named in faults_of(MESH)}
 
 
 def test_every_target_has_a_row_for_every_class() -> None:
@@ -65,6 +81,11 @@ def test_a_spec_that_is_wrong_in_several_ways_is_refused_with_all_of_them() -> N
         ({"kind": "cpu-starve", "service": "a", "share": 1.5, "period_ms": 5}, "share=1.5 must lie between 0 and 1"),
         ({"kind": "database-slow", "database": "a", "hold_ms": 9, "every_ms": 9}, "hold_ms=9 must be less than"),
         ({"kind": "pause", "service": True}, "service=True must be of type str"),
+        ({"kind": "broker-slow", "broker": "broker", "delay_ms": 0}, "delay_ms=0 must be at least 1"),
+        ({"kind": "broker-throttle", "broker": "broker", "share": 0.0}, "share=0.0 must lie between 0 and 1"),
+        ({"kind": "broker-duplicate", "broker": "broker", "share": 1}, "share=1 must lie between 0 and 1"),
+        ({"kind": "broker-poison", "queue": "q", "count": 0}, "count=0 must be at least 1"),
+        ({"kind": "kill-in-flight", "service": "a", "delay_ms": 5}, "'wire' is missing"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(spec, said) -> None:
@@ -86,6 +107,31 @@ def test_a_value_that_makes_no_sense_is_refused(spec, said) -> None:
 )
 def test_a_fault_tells_the_model_what_it_does(name, impact) -> None:
     assert fault_named(SYNC, name).fault.impact(SYNC) == impact
+
+
+@pytest.mark.parametrize(
+    ("name", "impact"),
+    [
+        ("broker-outage", Impact(down=frozenset({"broker"}))),
+        ("broker-slow", Impact(delay_ms={c.name: 3000 for c in ASYNC.channels if "broker" in c.via})),
+        ("broker-throttled", Impact()),
+        ("broker-duplicates", Impact()),
+        ("payments-poisoned", Impact(poisoned=frozenset({"payments-commands"}))),
+        ("payments-killed-deleting", Impact(down=frozenset({"payments"}), crashed=frozenset({"payments"}))),
+        ("orders-killed-publishing", Impact(down=frozenset({"orders"}), crashed=frozenset({"orders"}))),
+    ],
+)
+def test_a_fault_of_messages_tells_the_model_what_it_does(name, impact) -> None:
+    assert fault_named(ASYNC, name).fault.impact(ASYNC) == impact
+
+
+def test_a_wire_to_the_broker_carries_all_messages_of_its_service() -> None:
+    mine = {"orders-payments"}
+    assert Blackhole(wire="payments-broker").impact(ASYNC) == Impact(cut=frozenset(mine))
+    assert Latency(wire="payments-broker", delay_ms=10).impact(ASYNC) == Impact(delay_ms=dict.fromkeys(mine, 20))
+    theirs = {c.name for c in ASYNC.channels if "orders" in (c.caller, c.callee) and c.kind != "call"}
+    assert Blackhole(wire="orders-broker").impact(ASYNC).cut == theirs
+    assert len(theirs) == 6
 
 
 def test_the_loss_of_a_cluster_kills_what_lives_there() -> None:
@@ -114,7 +160,8 @@ def test_a_quick_run_takes_four_faults_of_several_classes(stage) -> None:
 
 
 def test_every_variant_is_exposed_by_a_fault_of_the_catalogue() -> None:
-    assert {v.exposed_by for v in VARIANTS.values()} <= {named.name for named in faults_of(SYNC)}
+    for variant in VARIANTS.values():
+        assert variant.exposed_by in {named.name for named in faults_of(STAGES[variant.stage])}, variant.name
 
 
 def test_an_unknown_fault_is_answered_with_what_there_is() -> None:
@@ -143,6 +190,47 @@ def test_an_unknown_fault_is_answered_with_what_there_is() -> None:
 )
 def test_a_fault_next_to_a_limit_is_reported_as_undecidable(fault: Fault, said: str) -> None:
     assert said in " | ".join(problems(fault, SYNC))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (BrokerOutage(broker="rabbit"), "stage 'async' has no broker 'rabbit'; it has broker"),
+        (
+            BrokerPoison(queue="payments-commands-dlq", count=1),
+            "has no queue 'payments-commands-dlq'; it has inventory-",
+        ),
+        (BrokerPoison(queue="payments-commands", count=50), "count=50 may delay more orders than a window bears"),
+        (
+            BrokerSlow(broker="broker", delay_ms=700),
+            "'user-visible-in-analytics' of 'register' comes 2100 ms later, too",
+        ),
+        (BrokerSlow(broker="broker", delay_ms=1250), "4 trips of delay_ms=1250 exceed visibility_timeout_s=5 of 'inv"),
+        (BrokerThrottle(broker="broker", share=0.8), "share=0.8 may make completions late"),
+        (KillInFlight(service="payments", wire="email-broker", delay_ms=200), "wire 'email-broker' is that of 'email'"),
+        (KillInFlight(service="payments", wire="payments-moon", delay_ms=200), "has no wire 'payments-moon'; it has "),
+        (
+            KillInFlight(service="payments", wire="payments-broker", delay_ms=900),
+            "delay_ms=900 must lie between 100 and",
+        ),
+        (Latency(wire="orders-broker", delay_ms=250), "'email-sent' of 'place-order' comes 2500 ms later, too close"),
+    ],
+)
+def test_a_fault_of_messages_next_to_a_limit_is_reported_as_undecidable(fault: Fault, said: str) -> None:
+    assert said in " | ".join(problems(fault, ASYNC))
+
+
+def test_a_short_distance_to_the_broker_can_be_decided() -> None:
+    assert problems(Latency(wire="orders-broker", delay_ms=10), ASYNC) == []
+
+
+def test_without_messages_there_is_no_broker_to_break() -> None:
+    assert "stage 'sync' has no broker 'broker'; it has none" in problems(BrokerOutage(broker="broker"), SYNC)[0]
+
+
+def test_a_slow_broker_does_not_make_messages_come_twice() -> None:
+    fault = fault_named(ASYNC, "broker-slow").fault
+    assert all(4 * fault.delay_ms < 1000 * queue.visibility_timeout_s for queue in messaging(ASYNC).queues)
 
 
 def test_the_delay_that_exposes_double_charges_lets_the_request_arrive_before_its_caller_gives_up() -> None:

@@ -1,0 +1,89 @@
+"""What every fault can say about itself, by the kind of place it breaks. The faults themselves: `chaos.faults`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from chaos.wires import queues
+from stages.model import Stage
+
+
+class BaseFault:
+    """What all have in common."""
+
+    __slots__ = ()
+    kind: ClassVar[str]
+    needs_traffic: ClassVar[bool] = False
+    """Whether it shows only on a message that somebody sends while it is on."""
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON object of the local cloud's API; `chaos.spec.from_spec` reads it back."""
+        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]  # every subclass is a dataclass
+
+    @property
+    def target(self) -> str:
+        """What is broken, in words: 'service payments'."""
+        raise NotImplementedError
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Everything that must be there, in the same words; first of all the target."""
+        return (self.target,)
+
+
+class OnService(BaseFault):
+    """Faults of one service's process."""
+
+    __slots__ = ()
+    service: str
+
+    @property
+    def target(self) -> str:
+        return f"service {self.service}"
+
+    def touches(self, stage: Stage) -> frozenset[str]:
+        """Names of the services, wires or shared parts whose behaviour the fault changes at its source."""
+        return frozenset({self.service})
+
+
+class OnWire(BaseFault):
+    """Faults of one network path."""
+
+    __slots__ = ()
+    wire: str
+
+    @property
+    def target(self) -> str:
+        return f"wire {self.wire}"
+
+    def touches(self, stage: Stage) -> frozenset[str]:
+        return frozenset({self.wire})
+
+
+class OnDatabase(BaseFault):
+    """Faults of the database of one service, whose name it bears."""
+
+    __slots__ = ()
+    database: str
+
+    @property
+    def target(self) -> str:
+        return f"database {self.database}"
+
+    def touches(self, stage: Stage) -> frozenset[str]:
+        return frozenset({self.database})
+
+
+class OnBroker(BaseFault):
+    """Faults of the broker, and so of every queue that it keeps."""
+
+    __slots__ = ()
+    broker: str
+
+    @property
+    def target(self) -> str:
+        return f"broker {self.broker}"
+
+    def touches(self, stage: Stage) -> frozenset[str]:
+        return frozenset({self.broker, *queues(stage)})
