@@ -90,10 +90,14 @@ class MessageShop:
     async def deliver(self, number: int, *, keep: bool = False) -> Flying:
         """Hand over one message in flight; its answer flies then. `keep`: it stays in flight, and comes again."""
         flying = self.flying[number] if keep else self.flying.pop(number)
-        reply = await self._handles[flying.to](flying.message)
+        await self.hear(flying.to, flying.message)
+        return flying
+
+    async def hear(self, service: str, message: Sent) -> None:
+        """Hand a message to a service; its answer flies then."""
+        reply = await self._handles[service](message)
         if reply is not None:
             self.flying.append(Flying("orders", reply))
-        return flying
 
     async def settle(self) -> None:
         """Deliver everything, in the order in which it was sent."""
