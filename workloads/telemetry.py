@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, TextIO
@@ -25,12 +25,13 @@ from opentelemetry.trace import Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from workloads.resilience import STATES
+from workloads.resilience import STATES, monotonic_ns
 from workloads.settings import Settings
 
 log = structlog.get_logger()
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+AGES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0)
 EXPORT_EVERY_MS = 500
 """A killed process loses at most the spans of this long."""
 QUEUE_MAX = 8192
@@ -108,6 +109,19 @@ class Telemetry:
         self._transitions = Counter(
             "shop_breaker_transitions", "Changes of a breaker's state.", ("callee", "state"), registry=self.registry
         )
+        self._messages = Counter(
+            "shop_messages",
+            "Messages by what became of them; one may be counted under several.",
+            ("result",),
+            registry=self.registry,
+        )
+        self._ages = Histogram(
+            "shop_message_age_seconds",
+            "From sending a message to handling it, by type.",
+            ("type",),
+            buckets=AGES_S,
+            registry=self.registry,
+        )
         self.backlog = Gauge("shop_undo_backlog", "Orders or accounts still to be undone.", registry=self.registry)
         self._children: dict[tuple[str, ...], Any] = {}
 
@@ -134,6 +148,36 @@ class Telemetry:
             set_status_on_exception=False,
         ) as span:
             yield span
+
+    @contextmanager
+    def consuming(self, name: str, traceparent: str, sent_ns: int) -> Iterator[Callable[[], str]]:
+        """A span around the handling of a message, child of the one that sent it; counts its age.
+
+        Yields what gives the trace context for the messages that follow from it.
+        """
+        key = ("age", name)
+        child = self._children.get(key) or self._children.setdefault(key, self._ages.labels(name))
+        child.observe(max(0.0, (monotonic_ns() - sent_ns) / 1e9))
+        with self._tracer.start_as_current_span(
+            f"handle {name}",
+            context=_propagator.extract({"traceparent": traceparent}),
+            kind=SpanKind.CONSUMER,
+            record_exception=False,
+            set_status_on_exception=False,
+        ):
+            yield self.traceparent
+
+    def traceparent(self) -> str:
+        """The trace context at work, for a message; '' outside of a trace."""
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier)
+        return carrier.get("traceparent", "")
+
+    def messages(self, result: str, count: int = 1) -> None:
+        """Count messages by what became of them."""
+        key = ("messages", result)
+        child = self._children.get(key) or self._children.setdefault(key, self._messages.labels(result))
+        child.inc(count)
 
     def inject(self, headers: MutableMapping[str, str]) -> None:
         """Add the trace context to a request's headers."""

@@ -1,0 +1,354 @@
+"""How does a service work off its queue? Receive, handle in order, answer, then delete: a crash loses nothing.
+
+    receive --> handle each, in order --> send the replies --> delete
+                 |  |  `- fails: hidden for a while, redelivered; after max_receives it is dead
+                 |  `---- cannot be read, ever: dead at once, with the reason; the others go on
+                 `------- this service cannot work now (database away): held, extended, tried again, nothing received
+
+The effect is committed before the reply is sent and the reply sent before the message is deleted, so each may
+happen again after a crash, and none is skipped. While one batch is answered and deleted the next is received.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from workloads import deadline, problems
+from workloads.broker.deletions import Deletions
+from workloads.broker.envelope import FAILED, Envelope, Travelling, Unreadable
+from workloads.broker.hands import Hands
+from workloads.broker.outage import Outage
+from workloads.broker.ports import BATCH_MAX, Broker, BrokerUnavailable, Delivery, Parcel
+from workloads.broker.post import Post
+from workloads.problems import ProblemError
+from workloads.settings import Inbound
+from workloads.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+RECEIVERS_MAX = 4
+"""Receives at once while the queue is deep: what a broker that answers in 2 s needs for 20 messages/s."""
+IN_HAND_MAX = 60
+"""Messages received and not yet deleted; beyond it nothing is received."""
+HOLD_FIRST_S = 0.05
+HOLD_MAX_S = 1.0
+POSTPONED_S = (1, 2, 4, 5)
+"""How long a message that failed stays hidden, by the number of its delivery; the last for all further ones."""
+STOP_WITHIN_S = 1.0
+"""How long each part of stopping may take: the receive under way, the message in hand, replies and deletes."""
+
+TRANSIENT = frozenset(
+    {
+        problems.DATABASE_UNAVAILABLE,
+        problems.COMMIT_UNKNOWN,
+        problems.OVERLOADED,
+        problems.NOT_READY,
+        problems.DEADLINE_EXCEEDED,
+        problems.DEPENDENCY_UNAVAILABLE,
+        problems.OUTCOME_UNKNOWN,
+        problems.COMPLETION_PENDING,
+        problems.IN_PROGRESS,
+    }
+)
+"""Refusals that say something about this service's situation, nothing about the message."""
+
+Handle = Callable[[Travelling], Awaitable[Travelling | None]]
+"""Applies a message, once however often it comes; returns the reply to send, None for none.
+
+Raise a ProblemError of TRANSIENT to be asked again as soon as possible, anything else if this message failed.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Handled:
+    reply: Parcel | None = None
+    to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Dead:
+    reason: str
+    detail: str
+
+
+class _Held(Exception):
+    """The message cannot be worked on now."""
+
+
+class Consumer:
+    """One service's reader of its queue."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        inbound: Inbound,
+        handle: Handle,
+        *,
+        read: Callable[[str], Envelope],
+        post: Post,
+        telemetry: Telemetry,
+        rng: random.Random,
+        disabled: frozenset[str] = frozenset(),
+    ) -> None:
+        """`read(body)` is `unseal` for this service; `rng` spreads the backoff. Nothing happens before `start`."""
+        self._broker = broker
+        self._inbound = inbound
+        self._handle = handle
+        self._read = read
+        self._post = post
+        self._telemetry = telemetry
+        self._rng = rng
+        self._buries = "dead-letters" not in disabled
+        self._extends = "visibility" not in disabled
+        self._receiving = Outage("receive", rng)
+        self._replying = Outage("reply", rng)
+        self._hands = Hands(broker, inbound.visibility_timeout_s)
+        self._deletions = Deletions(broker, Outage("delete", rng), self._end)
+        self._batches: asyncio.Queue[list[Delivery]] = asyncio.Queue()
+        self._stopping = asyncio.Event()
+        self._may_receive = asyncio.Event()
+        self._may_receive.set()
+        self._holding = False
+        self._receivers: set[asyncio.Task[None]] = set()
+        self._others: set[asyncio.Task[None]] = set()
+        self._worker: asyncio.Task[None] | None = None
+        self._heart: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin in the running loop; end it with `stop`."""
+        self._worker = asyncio.ensure_future(self._work())
+        if self._extends:
+            self._heart = asyncio.ensure_future(self._hands.beat())
+        self._add_receiver()
+
+    async def stop(self) -> None:
+        """Finish what is in hand and hand back what is not begun, within a few STOP_WITHIN_S; drop the rest."""
+        self._stopping.set()
+        self._may_receive.set()
+        await _within(self._receivers)  # cut off, a broker may yet give a message to a receive nobody waits for
+        if self._worker is not None:
+            self._batches.put_nowait([])
+            await _within({self._worker})
+        await _within(self._others)
+        await _within({asyncio.ensure_future(self._deletions.drain())})
+        self._deletions.drop()
+        if self._heart is not None:
+            await _within({self._heart}, 0.0)
+
+    # --- receiving ------------------------------------------------------------------------------
+
+    def _add_receiver(self) -> None:
+        _spawn(self._receivers, self._receive())
+
+    async def _receive(self) -> None:
+        """Receive one batch after the other; a full one calls for another receiver, any other ends all but one."""
+        while not self._stopping.is_set():
+            await self._may_receive.wait()
+            try:
+                deliveries = await self._broker.receive()
+            except BrokerUnavailable as error:
+                await self._pause(self._receiving.failed(error))
+                continue
+            self._receiving.over()
+            if deliveries:
+                self._take(deliveries)
+            if len(deliveries) < BATCH_MAX:
+                if len(self._receivers) > 1:
+                    return
+            elif len(self._receivers) < RECEIVERS_MAX and not self._stopping.is_set():
+                self._add_receiver()
+
+    def _take(self, deliveries: list[Delivery]) -> None:
+        self._hands.take(deliveries)
+        self._telemetry.messages("received", len(deliveries))
+        self._telemetry.messages("redelivered", sum(each.receives > 1 for each in deliveries))
+        self._batches.put_nowait(deliveries)
+        self._gate()
+
+    def _gate(self) -> None:
+        if self._stopping.is_set() or not (self._holding or len(self._hands) >= IN_HAND_MAX):
+            self._may_receive.set()
+        else:
+            self._may_receive.clear()
+
+    def _end(self, delivery: Delivery) -> None:
+        self._hands.release(delivery)
+        self._gate()
+
+    # --- handling -------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            batch = await self._batches.get()
+            if not batch:
+                return
+            try:
+                await self._work_off(batch)
+            except Exception:
+                # the border of a worker loop: a defect must not end it; the messages come again
+                log.exception("batch-crashed", messages=len(batch))
+
+    async def _work_off(self, batch: Sequence[Delivery]) -> None:
+        handled: list[tuple[Delivery, _Handled]] = []
+        blocked: dict[str, int] = {}
+        returned: list[Delivery] = []
+        for delivery in batch:
+            outcome: _Handled | _Dead | None = None
+            if delivery.group in blocked:
+                self._postpone(delivery, blocked[delivery.group])
+            elif self._stopping.is_set() and delivery.receives < self._inbound.max_receives:
+                returned.append(delivery)
+            elif (outcome := await self._finish_one(delivery)) is None:
+                if self._stopping.is_set():
+                    returned.append(delivery)
+                    continue
+                hidden_s = POSTPONED_S[min(delivery.receives, len(POSTPONED_S)) - 1]
+                self._postpone(delivery, hidden_s)
+                if delivery.group:
+                    blocked[delivery.group] = hidden_s
+            elif isinstance(outcome, _Dead):
+                _spawn(self._others, self._bury(delivery, outcome))
+            else:
+                handled.append((delivery, outcome))
+        if handled:
+            _spawn(self._others, self._conclude(handled))
+        if returned:
+            self._postpone_all(returned, 0)
+
+    async def _finish_one(self, delivery: Delivery) -> _Handled | _Dead | None:
+        """Work on a message until something comes of it; None: later, in another delivery."""
+        hold_s = HOLD_FIRST_S
+        try:
+            while True:
+                try:
+                    outcome = await self._attempt(delivery)
+                    if self._buries or not isinstance(outcome, _Dead):
+                        return outcome
+                    why = outcome.detail
+                except _Held as held:
+                    why = str(held)
+                if self._stopping.is_set():
+                    return None
+                self._hold(why)
+                await self._pause(hold_s * self._rng.uniform(0.5, 1.0))
+                hold_s = min(HOLD_MAX_S, hold_s * 2)
+        finally:
+            self._holding = False
+            self._gate()
+
+    def _hold(self, why: str) -> None:
+        if not self._holding:
+            log.warning("consumer-held", error=why)
+            self._holding = True
+            self._telemetry.messages("held")
+            self._gate()
+
+    async def _attempt(self, delivery: Delivery) -> _Handled | _Dead | None:
+        try:
+            envelope = self._read(delivery.body)
+        except Unreadable as error:
+            return _Dead(error.reason, error.detail)
+        try:
+            return await self._apply(envelope)
+        except ProblemError as error:
+            if error.kind in TRANSIENT:
+                raise _Held(str(error)) from error
+            return self._failed(delivery, error)
+        except Exception as error:
+            # the border of a worker loop: whatever a handler raises is a failed delivery
+            log.exception("handler-failed", message=type(envelope.message).__name__, id=envelope.id)
+            return self._failed(delivery, error)
+
+    async def _apply(self, envelope: Envelope) -> _Handled:
+        message = envelope.message
+        with self._telemetry.consuming(type(message).__name__, envelope.traceparent, envelope.sent_ns) as traceparent:
+            with deadline.within(self._inbound.visibility_timeout_s):
+                reply = await self._handle(message)
+            if reply is None:
+                return _Handled()
+            return _Handled(self._post.reply(reply, traceparent()), self._post.address(type(reply)))
+
+    def _failed(self, delivery: Delivery, error: Exception) -> _Dead | None:
+        self._telemetry.messages("failed")
+        if delivery.receives < self._inbound.max_receives and self._buries:
+            return None
+        return _Dead(FAILED, f"{type(error).__name__} at delivery {delivery.receives}: {error}")
+
+    # --- afterwards -----------------------------------------------------------------------------
+
+    async def _conclude(self, handled: Sequence[tuple[Delivery, _Handled]]) -> None:
+        """Send the replies, then have the messages deleted; not replied, they are not deleted and come again."""
+        replies: dict[str, dict[str, Parcel]] = {}
+        for _, outcome in handled:
+            if outcome.reply is not None:
+                replies.setdefault(outcome.to, {})[outcome.reply.id] = outcome.reply
+        for to, parcels in replies.items():
+            await self._reply(to, parcels)
+        self._telemetry.messages("handled", len(handled))
+        self._deletions.add(delivery for delivery, _ in handled)
+
+    async def _reply(self, to: str, parcels: dict[str, Parcel]) -> None:
+        while parcels:
+            why: object = f"{len(parcels)} were refused"
+            try:
+                failed = await self._broker.send(to, list(parcels.values()))
+            except BrokerUnavailable as error:
+                failed, why = set(parcels), error
+            for sent in parcels.keys() - failed:
+                del parcels[sent]
+            if parcels:
+                self._telemetry.messages("reply-failed", len(parcels))
+                await asyncio.sleep(self._replying.failed(why))
+        self._replying.over()
+
+    async def _bury(self, delivery: Delivery, dead: _Dead) -> None:
+        log.warning("message-dead", id=delivery.id, reason=dead.reason, detail=dead.detail, receives=delivery.receives)
+        self._telemetry.messages("buried")
+        while True:
+            try:
+                await self._broker.bury(delivery, dead.reason, dead.detail)
+            except BrokerUnavailable as error:
+                await asyncio.sleep(self._replying.failed(error))
+            else:
+                return self._end(delivery)
+
+    def _postpone(self, delivery: Delivery, seconds: int) -> None:
+        self._postpone_all([delivery], seconds)
+
+    def _postpone_all(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+        _spawn(self._others, self._let_go(deliveries, seconds))
+
+    async def _let_go(self, deliveries: Sequence[Delivery], seconds: int) -> None:
+        for delivery in deliveries:
+            self._hands.release(delivery)
+        with suppress(BrokerUnavailable):  # then the visibility timeout does it
+            await self._broker.extend(deliveries, seconds)
+        self._gate()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+def _spawn(tasks: set[asyncio.Task[None]], job: Awaitable[None]) -> None:
+    task = asyncio.ensure_future(job)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def _within(tasks: set[asyncio.Task[None]], seconds: float = STOP_WITHIN_S) -> None:
+    """Wait for tasks, then cut short what is left."""
+    waited = set(tasks)
+    if not waited:
+        return
+    _, left = await asyncio.wait(waited, timeout=seconds)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*waited, return_exceptions=True)
