@@ -41,8 +41,8 @@ def paid(found: Json, step: Json) -> list[str]:
         *([step["because"]] if not step["falls"] else []),
         *_worse(found["faults"], step),
         *_accepted(found["operations"], step, "slower"),
-        *_completed(found["operations"], before, after, later=True),
         *_new_faults(found["faults"], before, after),
+        *_completed(found["operations"], before, after, later=True),
         *_resources(found["price"], before, after),
         *_parts(found["price"], before, after),
         *_gaps(found["price"], after, before, "open"),
@@ -67,21 +67,23 @@ def _accepted(operations: list[Json], step: Json, change: str) -> Iterator[str]:
         was, now = (operation["stages"][step[key]]["accepted_p99_ms"] for key in ("before", "after"))
         why = f": {taken[0]['because']}" if taken[0]["because"] else ""
         yield (
-            f"{operation['operation']} is answered in {milliseconds(now)} at p99, before in {milliseconds(was)}{why}"
+            f"answers to {operation['operation']} come within {milliseconds(now)} at p99, "
+            f"before within {milliseconds(was)}{why}"
         )
 
 
 def _completed(operations: list[Json], before: str, after: str, *, later: bool) -> Iterator[str]:
+    said = []
     for operation in operations:
         stages = operation["stages"]
         if before not in stages or after not in stages:
             continue
         for name, now in stages[after]["completions"].items():
-            was = stages[before]["completions"].get(name)
-            if was is None or was["p50_ms"] is None or now["p50_ms"] is None:
-                continue
-            if was["p50_ms"] != now["p50_ms"] and (now["p50_ms"] > was["p50_ms"]) is later:
-                yield f"{name} takes {milliseconds(now['p50_ms'])} at p50, before {milliseconds(was['p50_ms'])}"
+            was = stages[before]["completions"].get(name, {}).get("p50_ms")
+            if was and now["p50_ms"] and was != now["p50_ms"] and (now["p50_ms"] > was) is later:
+                said.append(f"{name} {milliseconds(now['p50_ms'])} (before {milliseconds(was)})")
+    if said:
+        yield f"what was accepted is complete {'later' if later else 'sooner'}, at p50: {', '.join(said)}"
 
 
 def _worse(faults: list[Json], step: Json) -> Iterator[str]:
@@ -97,18 +99,25 @@ def _worse(faults: list[Json], step: Json) -> Iterator[str]:
 
 
 def _new_faults(faults: list[Json], before: str, after: str) -> Iterator[str]:
-    """Those of parts that the earlier stage does not have, and what they were seen to do."""
+    """Those that the earlier stage has no target for, by what they were seen to do."""
+    effects: dict[str, list[str]] = {}
     for fault in faults:
         if before not in fault["missing"] or after in fault["missing"]:
             continue
-        effects: dict[str, list[str]] = {}
-        for operation in fault["operations"]:
-            seen = operation["stages"].get(after, {}).get("measured", "unaffected")
-            if seen not in {"unaffected", "unknown"}:
-                effects.setdefault(seen, []).append(operation["operation"])
-        if effects:
-            told = "; ".join(f"{listed(names)} {effect}" for effect, names in effects.items())
-            yield f"new is {fault['fault']}: {told}"
+        told = "; ".join(
+            f"{listed(names)} {effect}"
+            for effect in ("failing", "delayed", "degraded")
+            if (names := _at(fault, after, effect))
+        )
+        if told:
+            effects.setdefault(told, []).append(fault["fault"])
+    if effects:
+        yield f"new are {'; '.join(f'{listed(names)} ({told})' for told, names in effects.items())}"
+
+
+def _at(fault: Json, stage: str, effect: str) -> list[str]:
+    """The operations that a fault was measured to have that effect on."""
+    return [o["operation"] for o in fault["operations"] if o["stages"].get(stage, {}).get("measured") == effect]
 
 
 def _resources(prices: Json, before: str, after: str) -> Iterator[str]:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from suite.report.compared import Comparison
 
 Json = Mapping[str, Any]
 
@@ -51,6 +54,11 @@ class Cell:
         if difference < 0 and self.evidence.get("better") is False:
             return "as-predicted"  # its completion was not watched, so nothing is better for sure
         return "leak" if difference > 0 else "better" if difference < 0 else "as-predicted"
+
+    @property
+    def bounded(self) -> bool:
+        """Whether what exactly happened was not decided, but surely nothing worse than predicted."""
+        return self.verdict == "valid" and self.measured == "unknown" and self.predicted in EFFECTS
 
     @property
     def shown(self) -> str:
@@ -110,6 +118,38 @@ class Healthy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """Something promised for later, without any fault."""
+
+    name: str
+    operation: str
+    n: int
+    in_time: int
+    late: int
+    lost: int
+    p50_ms: float | None
+    p99_ms: float | None
+    within_ms: float | None
+    verdict: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A message that nobody could handle."""
+
+    queue: str
+    consumer: str
+    id: str
+    type: str
+    reason: str
+    """A word; '' where the broker gave it up by itself."""
+    detail: str
+    receives: int | None
+    since_utc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Radius:
     """The blast radius of a stage, each figure from 0 to 1."""
 
@@ -131,10 +171,14 @@ class StageRun:
     processes: int | None
     cpu_cores: float | None
     """Kept busy by the stage under the load of the baseline."""
+    cpu_ms_per_order: float | None
     drained_s: float | None
     """How long accepted work took to end once the load had stopped."""
     radius: Radius
     healthy: tuple[Healthy, ...]
+    completions: tuple[Completion, ...]
+    letters: tuple[Letter, ...] | None
+    """What lay in the dead-letter queues in the end; None where nobody looked."""
     cells: tuple[Cell, ...]
     pooled: tuple[Pooled, ...]
     faults: tuple[Fault, ...]
@@ -165,6 +209,8 @@ class Run:
     command: str
     variant: str
     environment: Json = field(default_factory=dict)
+    comparison: Comparison | None = None
+    """None for a single stage."""
 
     def cells(self, mark: str) -> tuple[Cell, ...]:
         """Every cell of every stage that carries a mark."""

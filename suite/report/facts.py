@@ -81,7 +81,19 @@ def _control(evidence: Json) -> str:
 
 
 def _completions(evidence: Json) -> str:
-    return line(evidence.get("completions") or "")
+    """What became of the requests that were accepted under the fault."""
+    found = evidence.get("completions")
+    if not isinstance(found, Mapping):
+        return line(found or "")
+    n = found.get("n")
+    if not _number(n) or not n:
+        return ""
+    told = [f"{found[key]} {word}" for key, word in _LATENESS if _number(found.get(key)) and found[key]]
+    took = f"; the slowest took {duration(found['worst_ms'] / 1000)}" if _number(found.get("worst_ms")) else ""
+    return f"of {n} accepted {', '.join(told) or 'all in time'}{took}"
+
+
+_LATENESS = (("late", "late"), ("overdue", "long after the fault's end"), ("lost", "never"))
 
 
 _TOLD: tuple[tuple[str, Callable[[Json], str]], ...] = (
@@ -90,7 +102,7 @@ _TOLD: tuple[tuple[str, Callable[[Json], str]], ...] = (
     ("watched for", _watched),
     ("left out", _left_out),
     ("compared with", _control),
-    ("completions", _completions),
+    ("completed", _completions),
     ("answers", _errors),
     ("evidence (20 decides)", _strength),
 )

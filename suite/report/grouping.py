@@ -13,7 +13,7 @@ TITLES = {
     "process": "one process dies or hangs",
     "wire": "one network path is bad",
     "dependency": "one database is slow or locked",
-    "broker": "the broker fails",
+    "broker": "the broker or a message is bad",
     "cluster": "a whole cluster is lost",
     "mesh": "discovery, gateways or identity fail",
     "other": "other faults",
@@ -21,7 +21,13 @@ TITLES = {
 
 # Looked up in this order: 'broker-outage' is the broker's fault, 'payments-database-slow' a database's.
 _WORDS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("broker", frozenset({"broker", "queue", "topic", "throttle", "throttled", "duplicate", "duplicated", "poison"})),
+    (
+        "broker",
+        frozenset(
+            {"broker", "queue", "topic", "throttle", "throttled", "duplicate", "duplicated", "duplicates", "poison"}
+            | {"poisoned"}
+        ),
+    ),
     ("mesh", frozenset({"discovery", "registry", "gateway", "certificate", "identity", "mesh"})),
     ("cluster", frozenset({"cluster", "outage", "partition", "partitioned"})),
     ("dependency", frozenset({"database", "db", "locked"})),

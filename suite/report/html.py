@@ -20,13 +20,19 @@ from stages.model import Stage
 from suite.report import sections, words
 from suite.report.document import EFFECTS, Run
 from suite.report.facts import facts
-from suite.report.matrix import CHECKS, POOLED, groups, says, troubles
+from suite.report.matrix import CHECKS, POOLED, groups, says, troubles, wide_columns
 from suite.report.palette import DARK, LIGHT, css
 from suite.report.reading import load
 from suite.report.series import Series
+from suite.report.side_by_side import figures
 
 TROUBLES_SHOWN = 6
 """How many reasons the first screen gives; the others are one click away."""
+
+LETTERS_SHOWN = 20
+
+GIST_BOUGHT, GIST_PAID = 3, 1
+"""Sentences for and against a step on the first screen; what else they say, the figures beside them say too."""
 
 EVIDENCE_SHOWN = 12
 """How many items of a list in the evidence are shown before the rest is counted; verdict.json has them all."""
@@ -59,8 +65,11 @@ def render(verdict: Mapping[str, Any], series: Mapping[str, Series], stages: Map
         summary=summary(run),
         because=run.because or BECAUSE[run.verdict],
         troubles=troubles(run),
+        comparison=run.comparison,
+        figures=figures(run.comparison) if run.comparison else (),
         ideal=sections.ideal_radius(stages),
         groups=rows,
+        columns=wide_columns(run),
         ids=sections.element_ids(run, rows),
         timelines=sections.timelines(run, series),
         distributions=sections.distributions(run, series),
@@ -96,6 +105,8 @@ _FILTERS: dict[str, Callable[..., object]] = {
     "ms": lambda ms: _unbroken(words.milliseconds(ms)),
     "percent": lambda share: _unbroken(words.percent(share)),
     "figure": words.figure,
+    "unbroken": _unbroken,
+    "breakable": lambda name: name.replace("-", "-\u200b"),
     "symbol": lambda effect: words.SYMBOLS.get(effect, "?").replace(".", "·"),
     "says": says,
     "facts": facts,
@@ -108,6 +119,9 @@ _CONSTANTS: dict[str, object] = {
     "CHECKS": CHECKS,
     "TROUBLES_SHOWN": TROUBLES_SHOWN,
     "EVIDENCE_SHOWN": EVIDENCE_SHOWN,
+    "LETTERS_SHOWN": LETTERS_SHOWN,
+    "GIST_BOUGHT": GIST_BOUGHT,
+    "GIST_PAID": GIST_PAID,
 }
 
 

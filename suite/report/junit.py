@@ -1,4 +1,5 @@
-"""How does a run look to a CI system? One JUnit file: a suite per stage, a case per cell, figure and check.
+"""How does a run look to a CI system? One JUnit file: a suite per stage, a case per cell, figure and check; and a
+suite for the comparison, a case per step.
 
 invalid is a failure, unknown is an error with type="unknown": neither lets a build pass. The dialect is the common
 one (testsuites > testsuite > testcase with failure, error, system-out), with counts on both levels.
@@ -7,10 +8,11 @@ one (testsuites > testsuite > testcase with failure, error, system-out), with co
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from suite.report.compared import Comparison
 from suite.report.document import Cell, Pooled, Run, StageRun
 from suite.report.matrix import says
 from suite.report.reading import load
@@ -38,6 +40,8 @@ def render(verdict: Mapping[str, Any]) -> str:
     suites = [(stage, list(_complete(stage))) for stage in run.stages]
     if not suites or _worse(run.verdict, [s.verdict for s, _ in suites]):
         suites.append((_whole(run), [_as_a_whole("the run", run.verdict, run.because)]))
+    if run.comparison is not None:
+        suites.append((replace(_whole(run), name="comparison"), list(_steps(run.comparison))))
     root = Element("testsuites", {"name": "stages verify", **_counts([c for _, cases in suites for c in cases])})
     if run.duration_s is not None:
         root.set("time", f"{run.duration_s:.3f}")
@@ -46,6 +50,8 @@ def render(verdict: Mapping[str, Any]) -> str:
         suite.set("time", f"{sum(c.seconds for c in cases):.3f}")
         if run.started_utc:
             suite.set("timestamp", run.started_utc.removesuffix("Z"))
+        if stage.name == "comparison" and run.comparison is not None:
+            _write_properties(suite, run.comparison)
         for case in cases:
             _write(suite, stage.name, case)
     indent(root, " ")
@@ -58,12 +64,47 @@ def _complete(stage: StageRun) -> Iterator[_Case]:
         *map(_cell, stage.cells),
         *map(_pooled, stage.pooled),
         *_operations(stage),
+        *_completions(stage),
         *_faults(stage),
         *_checks(stage),
     ]
     yield from cases
     if not cases or _worse(stage.verdict, [c.verdict for c in cases]):
         yield _as_a_whole(f"stage {stage.name}", stage.verdict, stage.because)
+
+
+def _steps(comparison: Comparison) -> Iterator[_Case]:
+    """One case per step; a radius that falls only as little as predicted breaks nothing."""
+    for step in comparison.steps:
+        yield _Case(
+            group="blast radius",
+            name=f"blast radius falls from {step.before} to {step.after}",
+            verdict=step.verdict,
+            message=step.because or f"it is {step.verdict}",
+            evidence={"bought": list(step.bought), "paid": list(step.paid)},
+        )
+
+
+def _write_properties(suite: Element, comparison: Comparison) -> None:
+    """The figures that a CI system may plot from run to run."""
+    node = SubElement(suite, "properties")
+
+    def put(name: str, value: object) -> None:
+        if value is not None:
+            SubElement(node, "property", {"name": line(name), "value": line(value)})
+
+    for stage, radius in comparison.radii.items():
+        put(f"{stage}.blast_radius", radius.measured)
+        put(f"{stage}.failing", radius.effects["failing"])
+    for stage, price in comparison.prices.items():
+        put(f"{stage}.memory_mb", price.memory_mb)
+        put(f"{stage}.processes", price.processes)
+        put(f"{stage}.cpu_ms_per_order", price.cpu_ms_per_order)
+    for operation in comparison.operations:
+        for stage, at in operation.stages.items():
+            put(f"{stage}.{operation.name}.accepted_p99_ms", at.p99_ms)
+            for completion, p50_ms in at.completions.items():
+                put(f"{stage}.{completion}.p50_ms", p50_ms)
 
 
 def _worse(verdict: str, than: list[str]) -> bool:
@@ -84,7 +125,9 @@ def _cell(cell: Cell) -> _Case:
     return _Case(
         group=cell.fault,
         name=cell.operation,
-        verdict={"leak": "invalid", "unknown": "unknown"}.get(cell.mark, cell.verdict),
+        verdict=cell.verdict
+        if cell.bounded
+        else {"leak": "invalid", "unknown": "unknown"}.get(cell.mark, cell.verdict),
         message="; ".join(part for part in (says(cell), counted, cell.because) if part),
         evidence=cell.evidence,
         seconds=cell.decided_after_s or 0.0,
@@ -108,6 +151,12 @@ def _operations(stage: StageRun) -> Iterator[_Case]:
     for o in stage.healthy:
         said = o.because or f"{o.ok} of {o.n} requests ok without faults, p99 {o.p99_ms} ms, objective {o.slo_ms} ms"
         yield _Case(group="baseline", name=o.name, verdict=o.verdict, message=said, evidence={})
+
+
+def _completions(stage: StageRun) -> Iterator[_Case]:
+    for c in stage.completions:
+        said = c.because or f"{c.in_time} of {c.n} complete within {c.within_ms} ms, {c.late} late, {c.lost} lost"
+        yield _Case(group="completions", name=c.name, verdict=c.verdict, message=said, evidence={})
 
 
 def _faults(stage: StageRun) -> Iterator[_Case]:

@@ -30,6 +30,11 @@ class StageCells:
     """In the order of the stage's operations; None where nothing was planned."""
     pooled: Pooled | None
 
+    @property
+    def empty(self) -> bool:
+        """Whether the stage has no such fault."""
+        return self.pooled is None and not any(self.cells)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -44,6 +49,11 @@ class Row:
         cells = [c for s in self.stages for c in s.cells if c is not None]
         pooled = [s.pooled for s in self.stages if s.pooled is not None]
         return any(c.mark != "as-predicted" for c in cells) or any(p.verdict != "valid" for p in pooled)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the stages do not show the same: other effects, or a fault that not all of them have."""
+        return len({tuple(c and c.shown for c in s.cells) for s in self.stages}) > 1
 
     @property
     def leaks(self) -> bool:
@@ -84,6 +94,12 @@ def groups(run: Run) -> tuple[Group, ...]:
     return tuple(found)
 
 
+def wide_columns(run: Run) -> tuple[int, ...]:
+    """By stage, the number of its first column: operations, then the pooled figure; column 0 names the fault."""
+    widths = [len(stage.operations) + 1 for stage in run.stages]
+    return tuple(1 + sum(widths[:n]) for n in range(len(widths)))
+
+
 def _part(stage: StageRun) -> dict[str, StageCells]:
     cells = {(c.fault, c.operation): c for c in stage.cells}
     pooled = {p.fault: p for p in stage.pooled}
@@ -97,6 +113,8 @@ def _nothing(stage: StageRun) -> StageCells:
 
 def says(cell: Cell) -> str:
     """What the mark of a cell means, as a clause; an undecided cell never sounds like a result."""
+    if cell.bounded:
+        return f"not decided, but surely not worse than predicted ({cell.predicted})"
     if cell.mark == "unknown":
         return f"not decided; predicted {cell.predicted}"
     if cell.mark == "better":
@@ -111,8 +129,11 @@ def says(cell: Cell) -> str:
 
 
 def troubles(run: Run) -> list[Trouble]:
-    """Every reason, worst first; for equal badness checks, then cells, then the rest."""
+    """Every reason, worst first; for equal badness checks, then cells, then the rest, the comparison last."""
     found = [t for stage in run.stages for t in _troubles(stage, f"{stage.name}: " if len(run.stages) > 1 else "")]
+    for step in run.comparison.steps if run.comparison else ():
+        if step.verdict != "valid":
+            found.append(Trouble(step.verdict, f"{step.before} to {step.after}", step.because, ("", "", "")))
     return [t for verdict in ("invalid", "unknown") for t in found if t.verdict == verdict]
 
 
@@ -140,6 +161,10 @@ def _troubles(stage: StageRun, at: str) -> Iterator[Trouble]:
                 pooled.because or said,
                 (stage.name, pooled.fault, POOLED),
             )
+    for completion in stage.completions:
+        if completion.verdict != "valid":
+            said = completion.because or f"{completion.lost} lost and {completion.late} late of {completion.n}"
+            yield Trouble(completion.verdict, f"{at}{completion.name}, without faults", said, (stage.name, "", ""))
     for operation in stage.healthy:
         if operation.verdict != "valid":
             said = operation.because or f"only {operation.ok} of {operation.n} requests were ok without any fault"
@@ -154,6 +179,6 @@ def _alike(cells: Iterable[Cell]) -> list[list[Cell]]:
     """Leaks and undecided cells; those of one fault that say the same are one piece of news."""
     found: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
-        if cell.mark in {"leak", "unknown"}:
+        if cell.mark in {"leak", "unknown"} and not cell.bounded:
             found.setdefault((cell.fault, cell.mark, cell.because or says(cell)), []).append(cell)
     return list(found.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -38,10 +39,13 @@ class Rect:
         return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < other.y2 and other.y1 < self.y2
 
 
-def place(stage: Stage, layout: Layout) -> dict[str, Rect]:
-    """Rectangles of services, and of lanes (flat ones); each column is centred on the tallest."""
+def place(stage: Stage, layout: Layout, two_lines: Collection[str] = ()) -> dict[str, Rect]:
+    """Rectangles of services, and of lanes (flat ones); each column is centred on the tallest.
+
+    `two_lines`: services in whose boxes more than their names is written.
+    """
     ports = ports_of(layout)
-    stacks = [_stack(column, stage, ports) for column in layout.columns]
+    stacks = [_stack(column, stage, ports, two_lines) for column in layout.columns]
     tallest = max(height for _, height in stacks)
     left = MARGIN + USERS_W + SYSTEM_PAD + CLUSTER_PAD
     top = MARGIN + SYSTEM_HEAD + SYSTEM_PAD + CLUSTER_HEAD + CLUSTER_PAD
@@ -53,14 +57,17 @@ def place(stage: Stage, layout: Layout) -> dict[str, Rect]:
 
 
 def _stack(
-    column: tuple[Spot, ...], stage: Stage, ports: dict[str, tuple[list[str], list[str]]]
+    column: tuple[Spot, ...],
+    stage: Stage,
+    ports: dict[str, tuple[list[str], list[str]]],
+    two_lines: Collection[str],
 ) -> tuple[dict[str, tuple[float, float]], float]:
     """Top and bottom of each spot of a column, and the height of all."""
     y, stack = 0.0, dict[str, tuple[float, float]]()
     for above, spot in zip((None, *column), column, strict=False):
         y += _apart(above, spot, stage) if above is not None else 0.0
         lines = max(map(len, ports[spot.name]))
-        height = max(36.0, (lines + 1) * PORT) if spot.system else 0.0
+        height = max(46.0 if spot.name in two_lines else 36.0, (lines + 1) * PORT) if spot.system else 0.0
         stack[spot.name] = (y, y + height)
         y += height
     return stack, y

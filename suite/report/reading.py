@@ -6,96 +6,128 @@ as 'valid' that does not say so.
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
 
 from stages.evidence import wilson
-from suite.report.document import VERDICTS, Cell, Check, Fault, Healthy, Json, Pooled, Radius, Run, StageRun
+from suite.report import compared
+from suite.report.document import Cell, Check, Completion, Fault, Healthy, Json, Letter, Pooled, Radius, Run, StageRun
 from suite.report.grouping import fault_class
+from suite.report.tolerant import each, integer, mapping, names, number, sequence, share, text, verdict_of
 from suite.report.words import line
 
 
 def load(verdict: Json) -> Run:
     """Read the object of verdict.json. Never raises for what it holds."""
     return Run(
-        verdict=_verdict(verdict),
-        because=_text(verdict, "because"),
-        stages=tuple(_stage(name, _mapping(raw)) for name, raw in _mapping(verdict.get("stages")).items()),
-        seed=_integer(verdict.get("seed")),
-        rate=_number(verdict.get("rate")),
-        duration_s=_number(verdict.get("duration_s")),
-        started_utc=_text(verdict, "started_utc"),
+        verdict=verdict_of(verdict),
+        because=text(verdict, "because"),
+        stages=tuple(_stage(name, mapping(raw)) for name, raw in mapping(verdict.get("stages")).items()),
+        seed=integer(verdict.get("seed")),
+        rate=number(verdict.get("rate")),
+        duration_s=number(verdict.get("duration_s")),
+        started_utc=text(verdict, "started_utc"),
         command=_command(verdict.get("command")),
-        variant=_text(verdict, "variant"),
-        environment=_mapping(verdict.get("environment")),
+        variant=text(verdict, "variant"),
+        environment=mapping(verdict.get("environment")),
+        comparison=compared.load(verdict.get("comparison")),
     )
 
 
 def _stage(name: str, raw: Json) -> StageRun:
-    radius = _mapping(raw.get("blast_radius"))
-    operations = _mapping(raw.get("operations"))
+    radius = mapping(raw.get("blast_radius"))
+    operations = mapping(raw.get("operations"))
     return StageRun(
         name=line(name),
-        verdict=_verdict(raw),
-        because=_text(raw, "because"),
-        up_s=_number(raw.get("up_s")),
-        memory_mb=_number(raw.get("memory_mb")),
-        processes=_integer(raw.get("processes")),
-        cpu_cores=_number(raw.get("cpu_cores")),
-        drained_s=_number(raw.get("drained_s")),
+        verdict=verdict_of(raw),
+        because=text(raw, "because"),
+        up_s=number(raw.get("up_s")),
+        memory_mb=number(raw.get("memory_mb")),
+        processes=integer(raw.get("processes")),
+        cpu_cores=number(raw.get("cpu_cores")),
+        cpu_ms_per_order=number(raw.get("cpu_ms_per_order")),
+        drained_s=number(raw.get("drained_s")),
         radius=Radius(
-            predicted=_share(radius.get("predicted")),
-            measured=_share(radius.get("measured")),
-            low=_share(radius.get("measured_low")),
-            high=_share(radius.get("measured_high")),
+            predicted=share(radius.get("predicted")),
+            measured=share(radius.get("measured")),
+            low=share(radius.get("measured_low")),
+            high=share(radius.get("measured_high")),
         ),
-        healthy=tuple(_healthy(n, _mapping(o)) for n, o in operations.items()),
-        cells=_each(raw.get("matrix"), lambda r: _cell(line(name), r)),
-        pooled=_each(raw.get("pooled"), lambda r: _pooled(line(name), r)),
-        faults=_each(raw.get("faults"), _fault),
-        checks=_each(raw.get("checks"), _check),
+        healthy=tuple(_healthy(n, mapping(o)) for n, o in operations.items()),
+        completions=tuple(_completion(n, mapping(c)) for n, c in mapping(raw.get("completions")).items()),
+        letters=each(raw.get("dead_letters"), _letter) if raw.get("dead_letters") is not None else None,
+        cells=each(raw.get("matrix"), lambda r: _cell(line(name), r)),
+        pooled=each(raw.get("pooled"), lambda r: _pooled(line(name), r)),
+        faults=each(raw.get("faults"), _fault),
+        checks=each(raw.get("checks"), _check),
     )
 
 
 def _healthy(name: str, raw: Json) -> Healthy:
     return Healthy(
         name=line(name),
-        n=_integer(raw.get("n")) or 0,
-        ok=_integer(raw.get("ok")) or 0,
-        p50_ms=_number(raw.get("p50_ms")),
-        p95_ms=_number(raw.get("p95_ms")),
-        p99_ms=_number(raw.get("p99_ms")),
-        slo_ms=_number(raw.get("slo_ms")),
-        verdict=_verdict(raw),
-        because=_text(raw, "because"),
+        n=integer(raw.get("n")) or 0,
+        ok=integer(raw.get("ok")) or 0,
+        p50_ms=number(raw.get("p50_ms")),
+        p95_ms=number(raw.get("p95_ms")),
+        p99_ms=number(raw.get("p99_ms")),
+        slo_ms=number(raw.get("slo_ms")),
+        verdict=verdict_of(raw),
+        because=text(raw, "because"),
+    )
+
+
+def _completion(name: str, raw: Json) -> Completion:
+    return Completion(
+        name=line(name),
+        operation=text(raw, "operation"),
+        n=integer(raw.get("n")) or 0,
+        in_time=integer(raw.get("in_time")) or 0,
+        late=integer(raw.get("late")) or 0,
+        lost=integer(raw.get("lost")) or 0,
+        p50_ms=number(raw.get("p50_ms")),
+        p99_ms=number(raw.get("p99_ms")),
+        within_ms=number(raw.get("within_ms")),
+        verdict=verdict_of(raw),
+        because=text(raw, "because"),
+    )
+
+
+def _letter(raw: Json) -> Letter:
+    return Letter(
+        queue=text(raw, "queue"),
+        consumer=text(raw, "consumer"),
+        id=text(raw, "id"),
+        type=text(raw, "type"),
+        reason=text(raw, "reason"),
+        detail=text(raw, "detail"),
+        receives=integer(raw.get("receives")),
+        since_utc=text(raw, "since_utc"),
     )
 
 
 def _cell(stage: str, raw: Json) -> Cell:
-    evidence = _mapping(raw.get("evidence"))
-    n, bad = _integer(raw.get("n")) or 0, _integer(raw.get("bad")) or 0
+    evidence = mapping(raw.get("evidence"))
+    n, bad = integer(raw.get("n")) or 0, integer(raw.get("bad")) or 0
     return Cell(
         stage=stage,
-        fault=_text(raw, "fault"),
-        operation=_text(raw, "operation"),
-        predicted=_text(raw, "predicted") or "unknown",
-        measured=_text(raw, "measured") or "unknown",
-        verdict=_verdict(raw),
+        fault=text(raw, "fault"),
+        operation=text(raw, "operation"),
+        predicted=text(raw, "predicted") or "unknown",
+        measured=text(raw, "measured") or "unknown",
+        verdict=verdict_of(raw),
         n=n,
         bad=bad,
         interval=_interval(raw.get("interval", evidence.get("interval")), bad, n),
-        decided_after_s=_number(raw.get("decided_after_s")),
-        because=_text(raw, "because"),
-        path=_names(raw.get("path", evidence.get("path"))),
-        gaps=_names(raw.get("gaps", evidence.get("gaps"))),
+        decided_after_s=number(raw.get("decided_after_s")),
+        because=text(raw, "because"),
+        path=names(raw.get("path", evidence.get("path"))),
+        gaps=names(raw.get("gaps", evidence.get("gaps"))),
         evidence={k: v for k, v in evidence.items() if k not in {"path", "gaps", "interval"}},
     )
 
 
 def _interval(value: object, bad: int, n: int) -> tuple[float, float] | None:
-    given = [_share(bound) for bound in _sequence(value)]
+    given = [share(bound) for bound in sequence(value)]
     if len(given) == 2 and given[0] is not None and given[1] is not None:
         return given[0], given[1]
     return wilson(bad, n) if 0 <= bad <= n and n > 0 else None
@@ -104,90 +136,38 @@ def _interval(value: object, bad: int, n: int) -> tuple[float, float] | None:
 def _pooled(stage: str, raw: Json) -> Pooled:
     return Pooled(
         stage=stage,
-        fault=_text(raw, "fault"),
-        n=_integer(raw.get("n")) or 0,
-        bad=_integer(raw.get("bad")) or 0,
-        verdict=_verdict(raw),
-        because=_text(raw, "because"),
-        evidence=_mapping(raw.get("evidence")),
+        fault=text(raw, "fault"),
+        n=integer(raw.get("n")) or 0,
+        bad=integer(raw.get("bad")) or 0,
+        verdict=verdict_of(raw),
+        because=text(raw, "because"),
+        evidence=mapping(raw.get("evidence")),
     )
 
 
 def _fault(raw: Json) -> Fault:
-    name = _text(raw, "name")
+    name = text(raw, "name")
     return Fault(
         name=name,
-        summary=_text(raw, "summary"),
-        group=_text(raw, "class") or fault_class(name),
+        summary=text(raw, "summary"),
+        group=text(raw, "class") or fault_class(name),
         injected=raw.get("injected") is True,
-        seen_by=_text(raw, "seen_by"),
-        recovered_s=_number(raw.get("recovered_s")),
-        because=_text(raw, "because"),
+        seen_by=text(raw, "seen_by"),
+        recovered_s=number(raw.get("recovered_s")),
+        because=text(raw, "because"),
     )
 
 
 def _check(raw: Json) -> Check:
     return Check(
-        name=_text(raw, "name"),
-        verdict=_verdict(raw),
-        because=_text(raw, "because"),
-        evidence=_mapping(raw.get("evidence")),
+        name=text(raw, "name"),
+        verdict=verdict_of(raw),
+        because=text(raw, "because"),
+        evidence=mapping(raw.get("evidence")),
     )
-
-
-_T = TypeVar("_T")
-
-
-def _each(value: object, read: Callable[[Json], _T]) -> tuple[_T, ...]:
-    return tuple(read(item) for item in _sequence(value) if isinstance(item, Mapping))
-
-
-def _sequence(value: object) -> Sequence[Any]:
-    return value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
-
-
-def _mapping(value: object) -> Json:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(raw: Json, key: str) -> str:
-    value = raw.get(key)
-    return "" if value is None else line(value, most=2000)
-
-
-def _names(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (line(value),)
-    return tuple(line(item) for item in value) if isinstance(value, Iterable) else ()
 
 
 def _command(value: object) -> str:
     """A command line may come as its words or as one text."""
-    words = [line(word, 2000) for word in _sequence(value)]
+    words = [line(word, 2000) for word in sequence(value)]
     return shlex.join(words) if words else line(value, 2000) if isinstance(value, str) else ""
-
-
-def _verdict(raw: Json) -> str:
-    value = raw.get("verdict")
-    return value if isinstance(value, str) and value in VERDICTS else "unknown"
-
-
-def _number(value: object) -> float | None:
-    """A finite number that a float can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _integer(value: object) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
-
-
-def _share(value: object) -> float | None:
-    number = _number(value)
-    return None if number is None else min(1.0, max(0.0, number))

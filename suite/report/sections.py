@@ -10,6 +10,7 @@ from suite.report import charts
 from suite.report.axis import axis_for
 from suite.report.document import Run
 from suite.report.matrix import CHECKS, POOLED, Group, Key
+from suite.report.message_map import parts_in_words
 from suite.report.series import Series
 from suite.report.system_map import channel_words, system_map
 from suite.report.words import count, milliseconds
@@ -37,6 +38,8 @@ class Topology:
     kinds: tuple[Kind, ...]
     """The kinds of channel that occur."""
     channels: tuple[str, ...]
+    messaging: tuple[str, ...]
+    """Topics and queues."""
     gaps: tuple[Gap, ...]
     shared: tuple[SharedPart, ...]
 
@@ -119,6 +122,7 @@ def topologies(run: Run, stages: Mapping[str, Stage]) -> list[Topology]:
             drawing=system_map(stage, prefix=f"map{n}"),
             kinds=tuple(k for k in Kind if any(c.kind is k for c in stage.channels)),
             channels=tuple(channel_words(c) for c in stage.channels),
+            messaging=parts_in_words(stage),
             gaps=stage.gaps,
             shared=stage.shared,
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
+from stages.messaging import Queue, messaging
 from stages.model import Channel, Kind, Stage
 from suite.report import svg
 from suite.report.layout import Layout, lay_out
+from suite.report.message_map import QUEUE_W, is_topic, queue_glyph, queues_of, topic_node, with_topics
 from suite.report.placing import (
     CLUSTER_HEAD,
     CLUSTER_PAD,
@@ -24,28 +26,59 @@ from suite.report.placing import (
 
 def system_map(stage: Stage, prefix: str = "map") -> str:
     """The stage as SVG. `prefix` makes the ids of its arrow heads unique on a page with several maps."""
-    layout = lay_out(stage)
-    nodes = place(stage, layout)
-    systems = {s.name: _around([nodes[x.name] for x in stage.services if x.system == s.name]) for s in stage.systems}
-    drawn = {name: r.grown(SYSTEM_PAD, SYSTEM_HEAD) for name, r in systems.items() if r is not None}
-    clusters = _clusters(stage, drawn)
-    parts = [_arrow_heads(prefix), *_cluster_boxes(stage, clusters), *_system_boxes(stage, drawn)]
+    drawn, queues = with_topics(stage), queues_of(messaging(stage))
+    layout = lay_out(drawn)
+    nodes = place(drawn, layout, queues)
+    boxes = {s.name: _around([nodes[x.name] for x in drawn.services if x.system == s.name]) for s in stage.systems}
+    systems = {name: r.grown(SYSTEM_PAD, SYSTEM_HEAD) for name, r in boxes.items() if r is not None}
+    clusters = _clusters(stage, systems)
+    parts = [_arrow_heads(prefix), *_cluster_boxes(stage, clusters), *_system_boxes(stage, systems)]
     entries = sorted({o.entry for o in stage.operations} & nodes.keys())
     parts += [e for name in entries for e in _users(nodes[name], prefix)]
-    parts += _lines(stage, layout, nodes, prefix)
-    parts += [_node(s.name, s.summary, nodes[s.name], s.database) for s in stage.services]
-    right = max(r.x2 for r in [*nodes.values(), *drawn.values(), *clusters.values()]) + MARGIN
-    bottom = max(r.y2 for r in [*nodes.values(), *drawn.values(), *clusters.values()]) + MARGIN
+    parts += _lines(drawn, layout, nodes, queues, prefix)
+    parts += _nodes(drawn, layout, nodes, queues)
+    frames = [*nodes.values(), *systems.values(), *clusters.values()]
+    right, bottom = max(r.x2 for r in frames) + MARGIN, max(r.y2 for r in frames) + MARGIN
     return svg.drawing(right, bottom, f"system map of stage {stage.name}: {stage.title}", *parts)
 
 
-def _lines(stage: Stage, layout: Layout, nodes: dict[str, Rect], prefix: str) -> Iterable[Element]:
+def _nodes(
+    drawn: Stage, layout: Layout, nodes: dict[str, Rect], queues: Mapping[str, tuple[Queue, ...]]
+) -> Iterable[Element]:
+    """Services with their queues at the door, and topics."""
+    ports = ports_of(layout)
+    for service in drawn.services:
+        at = nodes[service.name]
+        if is_topic(service):
+            yield topic_node(service.name, at)
+            continue
+        mine, into = queues.get(service.name, ()), ports[service.name][0]
+        if mine:
+            ends = [
+                _port(at, n, len(into)) for n, spot in enumerate(into) if _by_message(drawn, layout, spot, service.name)
+            ] or [at.y2 - 9]  # replies come back: their lines are not drawn
+            yield queue_glyph(mine, at, min(ends), max(ends))
+        yield _node(service.name, service.summary, at, service.database, tuple(q.name for q in mine))
+
+
+def _by_message(stage: Stage, layout: Layout, spot: str, service: str) -> bool:
+    """Whether the line that reaches a service from a spot carries messages."""
+    routes = (layout.routes.get(c.name, ()) for c in stage.channels if c.kind is not Kind.CALL)
+    return any(route[-2:] == (spot, service) for route in routes)
+
+
+def _lines(
+    stage: Stage, layout: Layout, nodes: dict[str, Rect], queues: Collection[str], prefix: str
+) -> Iterable[Element]:
     ports = ports_of(layout)
     for channel in stage.channels:
         route = layout.routes.get(channel.name)
         if route is None:
             continue
         steps = [_step(a, b, nodes, ports) for a, b in pairwise(route)]
+        if channel.kind is not Kind.CALL and channel.callee in queues:
+            (start, end) = steps[-1]
+            steps[-1] = start, (end[0] - QUEUE_W, end[1])
         style = channel.kind.value if channel.essential else f"{channel.kind.value} optional"
         attributes: dict[str, svg.Value] = {
             "d": f"M{_at(steps[0][0])}" + "".join(_curve(*s) for s in steps),
@@ -96,13 +129,16 @@ def channel_words(channel: Channel) -> str:
     return f"{', '.join(said)}; for {', '.join(channel.operations)}"
 
 
-def _node(name: str, summary: str, at: Rect, database: bool) -> Element:
+def _node(name: str, summary: str, at: Rect, database: bool, queues: Sequence[str]) -> Element:
     middle = (at.x1 + at.x2) / 2, (at.y1 + at.y2) / 2
+    up = 7.0 if queues else 0.0
     parts = [
         svg.element("title", text=f"{name}: {summary}" + ("" if database else " (no database)")),
         svg.box(at.x1, at.y1, at.x2 - at.x1, at.y2 - at.y1, "service", radius=5),
-        svg.words(middle[0], middle[1] + 4.5, name, "service-name", text_anchor="middle"),
+        svg.words(middle[0], middle[1] + 4.5 - up, name, "service-name", text_anchor="middle"),
     ]
+    if queues:
+        parts.append(svg.words(middle[0], middle[1] + 11.5, ", ".join(queues), "queue-name", text_anchor="middle"))
     return svg.element("g", None, *parts)
 
 

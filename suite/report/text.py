@@ -20,6 +20,7 @@ from rich.text import Text
 from suite.report.document import EFFECTS, Cell, Run, StageRun
 from suite.report.matrix import Group, StageCells, groups, troubles
 from suite.report.reading import load
+from suite.report.text_compared import comparison
 from suite.report.words import SYMBOLS, count, duration, figure, milliseconds
 
 STYLES = {"unaffected": "dim", "degraded": "yellow", "delayed": "dark_orange", "failing": "red", "unknown": "magenta"}
@@ -38,7 +39,8 @@ def print_summary(verdict: Mapping[str, Any], console: Console) -> None:
 def report(verdict: Mapping[str, Any]) -> tuple[RenderableType, ...]:
     """What `print_summary` prints, top to bottom."""
     run = load(verdict)
-    return (*_matrix(run), *_radii(run), *_troubles(run), _closing(run))
+    compared = comparison(run.comparison) if run.comparison else ()
+    return (*_matrix(run), *_radii(run), *compared, *_troubles(run), _closing(run))
 
 
 def _matrix(run: Run) -> Iterator[RenderableType]:
@@ -227,6 +229,8 @@ def _price(stage: StageRun) -> str:
     slowest = stage.slowest
     parts = [f"{slowest.name} p99 {milliseconds(slowest.p99_ms)}"] if slowest else []
     parts += [count(stage.processes, "process", "processes")] if stage.processes else []
+    if stage.cpu_ms_per_order is not None:
+        parts.append(f"{milliseconds(stage.cpu_ms_per_order)} of CPU per order")
     parts += [f"{stage.memory_mb:.0f} MB"] if stage.memory_mb is not None else []
     parts += [f"up in {duration(stage.up_s)}"] if stage.up_s is not None else []
     return ", ".join(parts)
@@ -255,6 +259,14 @@ def _closing(run: Run) -> Text:
     parts += [count(leaks, "leak")] if leaks else []
     parts += [count(undecided, "cell undecided", "cells undecided")] if undecided else []
     parts.append(f"{sum(c.verdict == 'valid' for c in checks)} of {len(checks)} checks valid")
+    if run.comparison and run.comparison.because:
+        parts.append(
+            {
+                True: "blast radius falls",
+                False: "blast radius does not fall",
+                None: "fall of the blast radius undecided",
+            }[run.comparison.falls]
+        )
     parts += [run.variant] if run.variant else []
     parts += [duration(run.duration_s)] if run.duration_s is not None else []
     return Text(run.verdict.upper(), VERDICT_STYLES[run.verdict]).append("  " + ", ".join(parts), "not bold default")

@@ -32,13 +32,13 @@
     const move = moves[e.key];
     if (!from || !move || e.altKey || e.ctrlKey || e.metaKey) return;
     const rows = [...document.querySelectorAll(".matrix tbody tr")].filter((r) => r.offsetParent && r.querySelector("button"));
-    let row = rows.indexOf(from.parentElement), column = from.cellIndex;
+    const widest = Math.max(...rows.map((r) => Number(r.lastElementChild.dataset.c || 0)));
+    let row = rows.indexOf(from.parentElement), column = Number(from.dataset.c);
     for (;;) {
       row += move[0];
       column += move[1];
-      const to = rows[row] && rows[row].cells[column];
-      if (!to || column < 1) return;
-      const button = to.querySelector("button");
+      if (!rows[row] || column < 1 || column > widest) return;
+      const button = rows[row].querySelector(`td[data-c="${column}"] button`);
       if (button) { e.preventDefault(); button.focus(); return; }
     }
   });
