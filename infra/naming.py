@@ -21,6 +21,8 @@ DEPLOYMENT_LENGTH = 40
 """Leaves 23 characters for '-<service>' in a Kubernetes name: RFC 1123 labels hold 63."""
 NAME_LENGTH = 60
 LEASE_LENGTH = 80
+QUEUE_LENGTH = 34
+"""SQS allows 80 characters; a user's own broker also has '<deployment>-' before the name and '.fifo' behind it."""
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -41,8 +43,17 @@ def deployment_problems(name: str) -> list[str]:
 
 
 def resource_problems(kind: str, name: str) -> list[str]:
-    """What is wrong with the name of a cluster, database, wire or service."""
+    """What is wrong with the name of a cluster, database, broker, subscription, wire or service."""
     return _problems(kind, name, _LABEL, NAME_LENGTH, "lower-case letters, digits and inner hyphens")
+
+
+def queue_problems(kind: str, name: str) -> list[str]:
+    """What is wrong with the name of a queue or a topic: '.fifo' at its end says that order is kept.
+
+    >>> queue_problems("queue", "cache-events.fifo")
+    []
+    """
+    return _problems(kind, name.removesuffix(".fifo"), _LABEL, QUEUE_LENGTH, "lower-case letters, digits and hyphens")
 
 
 def word_problems(kind: str, name: str) -> list[str]:

@@ -3,7 +3,8 @@
     /health
     /deployments                                     GET
     /deployments/{d}                                 PUT GET DELETE
-    /deployments/{d}/{clusters|databases|wires|services}/{name}   PUT GET DELETE
+    /deployments/{d}/{KIND}s/{name}                  PUT GET DELETE
+        KIND: cluster, database, broker, queue, topic, subscription, wire, service
     /deployments/{d}/services/{name}/log?lines=N     GET
     /deployments/{d}/faults/{lease}                  PUT GET DELETE
     /deployments/{d}/faults/{lease}/renew            POST
@@ -38,6 +39,8 @@ Answer = dict[str, Any] | list[dict[str, Any]]
 Handler = Callable[[Request], Awaitable[Answer]]
 
 LOG_LINES = 200
+
+KINDS_OF_RESOURCES = ("cluster", "database", "broker", "queue", "topic", "subscription", "wire", "service")
 
 
 class MalformedBody(CloudError):
@@ -122,7 +125,7 @@ class Api:
 
     def _named(self, request: Request) -> tuple[Deployed, str, str]:
         kind, name = request.path_params["kind"].removesuffix("s"), request.path_params["name"]
-        if kind not in ("cluster", "database", "wire", "service"):
+        if kind not in KINDS_OF_RESOURCES:
             raise NotFound(f"there is no kind of resource {request.path_params['kind']!r}")
         requests.check_names(request.path_params["d"], kind, name)
         return self._deployed(request), kind, name
@@ -161,8 +164,7 @@ class Api:
 
     async def _delete_deployment(self, request: Request) -> Answer:
         requests.check_names(request.path_params["d"])
-        await self._cloud.delete(request.path_params["d"])
-        return {}
+        return {"left": await self._cloud.delete(request.path_params["d"])}
 
     async def _put(self, request: Request) -> Answer:
         deployed, kind, name = self._named(request)
@@ -174,6 +176,18 @@ class Api:
             case "database":
                 requests.read_database(raw)
                 return deployed.put_database(name)
+            case "broker":
+                broker = requests.read_broker(raw)
+                return await deployed.run(lambda: deployed.brokers.put(name, broker))
+            case "queue":
+                queue = requests.read_queue(name, raw)
+                return await deployed.run(lambda: deployed.queues.put_queue(name, queue))
+            case "topic":
+                topic = requests.read_topic(name, raw)
+                return await deployed.run(lambda: deployed.queues.put_topic(name, topic))
+            case "subscription":
+                subscription = requests.read_subscription(raw)
+                return await deployed.run(lambda: deployed.queues.put_subscription(name, subscription))
             case "wire":
                 wire = requests.read_wire(raw)
                 return await deployed.run(lambda: deployed.edges.put(name, wire))
@@ -189,6 +203,10 @@ class Api:
                 return deployed.clusters.get(name)
             case "database":
                 return deployed.get_database(name)
+            case "broker":
+                return await deployed.queues.get_broker(name)
+            case "queue" | "topic" | "subscription":
+                return await deployed.queues.get(kind, name)
             case "wire":
                 return await deployed.edges.get(name)
             case _:
@@ -201,6 +219,10 @@ class Api:
                 await deployed.run(lambda: deployed.clusters.delete(name))
             case "database":
                 deployed.delete_database(name)
+            case "broker":
+                await deployed.run(lambda: deployed.brokers.delete(name))
+            case "queue" | "topic" | "subscription":
+                await deployed.run(lambda: deployed.queues.delete(kind, name))
             case "wire":
                 await deployed.run(lambda: deployed.edges.delete(name))
             case _:

@@ -84,10 +84,13 @@ class Cloud:
             self._deployments[name] = deployed
             return deployed
 
-    async def delete(self, name: str) -> None:
-        """Leave nothing of a deployment; idempotent, also for one whose state was lost."""
+    async def delete(self, name: str) -> list[str]:
+        """Leave nothing of a deployment; idempotent, also for one whose state was lost.
+
+        Returns what a user's own broker still holds.
+        """
         async with self._lock(name):
-            await self._delete(name)
+            return await self._delete(name)
 
     async def faults(self) -> list[dict[str, Any]]:
         return [fault for name in self.names() for fault in await self._deployments[name].faults()]
@@ -103,14 +106,15 @@ class Cloud:
                 left += not_done
         return {"healed": healed, "left": left}
 
-    async def _delete(self, name: str) -> None:
+    async def _delete(self, name: str) -> list[str]:
         deployed = self._deployments.get(name)
         if deployed is None:
             await self._remove_ruin(name)
-            return
-        await deployed.close()
+            return []
+        left = await deployed.close()
         if self._deployments.get(name) is deployed:
             del self._deployments[name]
+        return left
 
     async def _remove_ruin(self, name: str) -> None:
         """What is left of a deployment without a readable state: its processes and its directory."""
@@ -129,7 +133,7 @@ class Cloud:
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
 
-    def _in_background(self, work: Coroutine[Any, Any, None], what: str) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, object], what: str) -> None:
         async def guarded() -> None:
             try:
                 await work

@@ -63,7 +63,8 @@ class Context:
         """Ports promised to something of this deployment, in use or not."""
         services = self.state.services.values()
         instances = [i for s in services for i in (s.instance, s.next, s.old) if i]
-        return {w.port for w in self.state.wires.values()} | {i.port for i in instances}
+        ports = {w.port for w in self.state.wires.values()} | {b.port for b in self.state.brokers.values()}
+        return ports | {i.port for i in instances}
 
     def background(self, work: Coroutine[Any, Any, None], what: str) -> None:
         """Run something for as long as the deployment lives; a failure is logged."""

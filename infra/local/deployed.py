@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from infra.local.brokers import Brokers
 from infra.local.clusters import Clusters
 from infra.local.context import Context, log
 from infra.local.edges import Edges
@@ -17,6 +18,7 @@ from infra.local.errors import CloudError, Conflict, NotFound
 from infra.local.home import Home
 from infra.local.leases import Leases
 from infra.local.processes import NotOurs, ProcessId, alive, gone, kill, send, state_of, stop, tagged
+from infra.local.queues import Queues
 from infra.local.record import record
 from infra.local.services import Services
 from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT
@@ -39,10 +41,12 @@ class Deployed:
         self.state = context.state
         self.clusters = Clusters(context)
         self.edges = Edges(context)
+        self.brokers = Brokers(context, self.edges)
+        self.queues = Queues(context, self.brokers)
         self.services = Services(context, self.clusters, self.edges)
-        self.leases = Leases(context, self.clusters, self.edges, self.services)
+        self.leases = Leases(context, self.clusters, self.edges, self.services, self.brokers)
         self._work: set[asyncio.Task[Any]] = set()
-        self._ending: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[list[str]] | None = None
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do a piece of work to its end, whether or not the one who asked still waits.
@@ -97,6 +101,7 @@ class Deployed:
         listening = await self._listening()
         resources: list[dict[str, Any]] = [self.clusters.get(name) for name in self.state.clusters]
         resources += [self.get_database(name) for name in self.state.databases]
+        resources += await self.queues.describe()
         for name, wire in self.state.wires.items():
             known = {"listen": f"127.0.0.1:{wire.port}", **asdict(wire.spec)}
             resources.append({"kind": "wire", "name": name, "state": listening.get(name, "unknown"), **known})
@@ -130,6 +135,7 @@ class Deployed:
         """SIGCONT every process of ours that is stopped, but not by a fault that is on; returns their names."""
         held = {lease.fault.target for lease in self.state.leases.values() if lease.holds}
         processes = {f"service {n}": s.instance.process for n, s in self.state.services.items() if s.instance}
+        processes |= {f"broker {n}": b.host for n, b in self.state.brokers.items() if b.host}
         processes = {name: process for name, process in processes.items() if name.split(" ")[1] not in held}
         processes |= {f"cluster {n}": c.host for n, c in self.state.clusters.items()}
         processes["wires"] = self.state.wire_host
@@ -145,7 +151,12 @@ class Deployed:
             self.edges.watch()
         else:
             await self.edges.revive()
-        for name in self.state.services:
+        for name, broker in self.state.brokers.items():
+            if alive(broker.host):
+                self.brokers.watch(name)
+            else:
+                self.context.background(self.brokers.revive(name), f"starting broker {name}")
+        for name in list(self.state.services):
             await self._adopt_service(name)
         self.leases.adopt()
         self.context.save()
@@ -174,13 +185,16 @@ class Deployed:
             log.info("%s: its owner (process %d) is gone", self.state.name, owner.pid)
             self._orphaned(self.state.name)
 
-    async def close(self) -> None:
-        """End everything and delete every trace; callers may come together."""
+    async def close(self) -> list[str]:
+        """End everything and delete every trace; callers may come together.
+
+        Returns what a user's own broker still holds and why: everything here is gone nevertheless.
+        """
         if self._ending is None or (self._ending.done() and self._ending.exception()):
             self._ending = asyncio.get_running_loop().create_task(self._close())
-        await asyncio.shield(self._ending)
+        return await asyncio.shield(self._ending)
 
-    async def _close(self) -> None:
+    async def _close(self) -> list[str]:
         self.context.closing = True
         self.state.deleting = True
         self.context.directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have removed it
@@ -190,7 +204,8 @@ class Deployed:
         await asyncio.gather(*self._work, return_exceptions=True)
         await self.context.end_background()
         await asyncio.gather(*(self._stop_service(name) for name in self.state.services))
-        await self.edges.stop()
+        left = await self.queues.clear()
+        await asyncio.gather(self.edges.stop(), self.brokers.stop())
         for cluster in self.state.clusters.values():
             await stop(cluster.host, self.context.tags, grace_s=0.5)
         await sweep(self.context.home, self.state.name)
@@ -198,6 +213,7 @@ class Deployed:
             if service.instance is not None:
                 self.context.ports.release(service.instance.port)
         self._remove_files()
+        return left
 
     async def _stop_service(self, name: str) -> None:
         service = self.state.services[name]
@@ -219,6 +235,7 @@ class Deployed:
         state = self.state
         instances = [i for s in state.services.values() for i in (s.instance, s.next, s.old) if i]
         known = {i.process for i in instances} | {c.host for c in state.clusters.values()} | {state.wire_host}
+        known |= {broker.host for broker in state.brokers.values()}
         known |= {lease.holder for lease in state.leases.values()}
         for process in tagged(self.context.tags):
             if process not in known:

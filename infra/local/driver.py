@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from infra.local.client import LocalCloud
-from infra.local.render import Resource, resolve
+from infra.local.resource import Resource, resolve
 
 Key = tuple[str, str]
 Outputs = dict[Key, Mapping[str, object]]

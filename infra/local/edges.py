@@ -66,7 +66,7 @@ class Edges:
                 self._context.save()
 
     async def point(self, callee: str) -> None:
-        """Let every wire to a service follow its instance, or refuse while it has none."""
+        """Let every wire to a service or broker follow its instance, or refuse while it has none."""
         mine = [name for name, wire in self._state.wires.items() if wire.spec.callee == callee]
         await asyncio.gather(*(self.ask(self._question(name)) for name in mine))
 
@@ -130,10 +130,15 @@ class Edges:
 
     def _question(self, name: str) -> Message:
         wire = self._state.wires[name]
-        service = self._state.services.get(wire.spec.callee)
+        return {"cmd": "put", "name": name, "port": wire.port, "endpoint": self._endpoint(wire.spec.callee)}
+
+    def _endpoint(self, callee: str) -> str | None:
+        broker = self._state.brokers.get(callee)
+        if broker is not None:
+            return broker.address if broker.spec.url or alive(broker.host) else None
+        service = self._state.services.get(callee)
         instance = service.instance if service else None
-        endpoint = instance.address if instance and alive(instance.process) else None
-        return {"cmd": "put", "name": name, "port": wire.port, "endpoint": endpoint}
+        return instance.address if instance and alive(instance.process) else None
 
     @property
     def _socket(self) -> Path:

@@ -28,7 +28,7 @@ def seen_on_wire(kind: str, found: Mapping[str, Any]) -> str | None:
 def seen_by_holder(kind: str, seen: Mapping[str, Any]) -> str | None:
     """From what the fault's holder wrote, and what we saw of its target ourselves."""
     match kind:
-        case "pause" if seen.get("process_state") == "T":
+        case "pause" | "broker-outage" if seen.get("process_state") == "T":
             return f"process {seen['pid']} is stopped"
         case "cpu-starve" if seen.get("periods"):
             return f"process {seen['pid']} was stopped in {seen['periods']} periods"
@@ -37,6 +37,18 @@ def seen_by_holder(kind: str, seen: Mapping[str, Any]) -> str | None:
         case "database-slow" if seen.get("holds"):
             return f"the lock was taken {seen['holds']} times"
     return None
+
+
+def seen_at_broker(kind: str, count: int) -> str | None:
+    """From what the broker counted since the fault began."""
+    if not count:
+        return None
+    return {
+        "broker-slow": f"{count} requests and answers waited",
+        "broker-throttle": f"{count} requests were refused",
+        "broker-duplicate": f"{count} messages were kept although they were deleted",
+        "broker-poison": f"{count} messages were cut in half",
+    }[kind]
 
 
 def try_database(path: Path) -> str | None:

@@ -1,7 +1,7 @@
 """Which faults can the local cloud put on what, with which numbers? (pure)
 
 A fault arrives as the JSON object of the API; here it is checked and becomes a record. Who injects it
-is told by `holder`: the daemon itself, the wire host, or a process of its own.
+is told by `holder`: the daemon itself, the wire host, the broker host, or a process of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Literal
 
 from infra.local.errors import Invalid
 
-Holder = Literal["daemon", "wire host", "holder"]
+Holder = Literal["daemon", "daemon and wire host", "wire host", "broker host", "holder"]
+Target = Literal["service", "wire", "cluster", "database", "broker", "queue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,13 @@ class Number:
 class Kind:
     """One kind of fault."""
 
-    target: Literal["service", "wire", "cluster", "database"]
+    target: Target
     holder: Holder
     undo: str
     """What the end of the lease does, for people."""
     numbers: tuple[Number, ...] = ()
+    second: Target | None = None
+    """A second thing it needs the name of."""
 
 
 KINDS: Mapping[str, Kind] = {
@@ -67,6 +70,24 @@ KINDS: Mapping[str, Kind] = {
         "the lock is released for good",
         (Number("hold_ms", 1, 60_000), Number("every_ms", 2, 120_000)),
     ),
+    "broker-outage": Kind("broker", "holder", "the broker is continued, with all its messages"),
+    "broker-slow": Kind("broker", "broker host", "what is held is handled at once", (Number("delay_ms", 1, 60_000),)),
+    "broker-throttle": Kind(
+        "broker", "broker host", "every request is handled again", (Number("share", 0.01, 1, whole=False),)
+    ),
+    "broker-duplicate": Kind(
+        "broker", "broker host", "what is deleted is gone again", (Number("share", 0.01, 1, whole=False),)
+    ),
+    "broker-poison": Kind(
+        "queue", "broker host", "messages are left whole; those that were cut stay so", (Number("count", 1, 1000),)
+    ),
+    "kill-in-flight": Kind(
+        "service",
+        "daemon and wire host",
+        "the service is started again, on its port; its wire delays nothing any more",
+        (Number("delay_ms", 1, 5000),),
+        second="wire",
+    ),
 }
 
 
@@ -76,8 +97,10 @@ class Fault:
 
     kind: str
     target: str
-    """Name of a service, wire, cluster or database, as the kind says."""
+    """Name of a service, wire, cluster, database, broker or queue, as the kind says."""
     numbers: Mapping[str, float] = field(default_factory=dict)
+    second: str | None = None
+    """Name of the second thing, if the kind has one."""
     """Every parameter of the kind, defaults filled in."""
 
     @property
@@ -86,7 +109,8 @@ class Fault:
 
     def to_json(self) -> dict[str, object]:
         """The API's object."""
-        return {"kind": self.kind, self.meaning.target: self.target, **self.numbers}
+        second: dict[str, object] = {self.meaning.second: self.second} if self.meaning.second else {}
+        return {"kind": self.kind, self.meaning.target: self.target, **second, **self.numbers}
 
     @classmethod
     def from_json(cls, raw: object) -> Fault:
@@ -96,17 +120,24 @@ class Fault:
             seen = raw.get("kind") if isinstance(raw, dict) else raw
             raise Invalid.of("fault", [f"kind is {seen!r}, known are {', '.join(KINDS)}"])
         kind = KINDS[raw["kind"]]
-        target = raw.get(kind.target)
-        if not isinstance(target, str) or not target:
-            found.append(f"{raw['kind']} needs the name of a {kind.target} as {kind.target!r}, not {target!r}")
+        target = _name(raw, kind.target, found)
+        second = _name(raw, kind.second, found) if kind.second else None
         numbers = {n.name: _number(n, raw.get(n.name, n.default), found) for n in kind.numbers}
-        known = {"kind", kind.target, *numbers}
+        known = {"kind", kind.target, *([kind.second] if kind.second else []), *numbers}
         found += [f"{raw['kind']} knows no {name!r}, only {', '.join(sorted(known))}" for name in raw.keys() - known]
         if not found:
             found += _together(raw["kind"], numbers)
         if found:
             raise Invalid.of("fault", found)
-        return cls(raw["kind"], str(target), numbers)
+        return cls(raw["kind"], target, numbers, second)
+
+
+def _name(raw: Mapping[str, object], of: str, found: list[str]) -> str:
+    name = raw.get(of)
+    if not isinstance(name, str) or not name:
+        found.append(f"{raw['kind']} needs the name of a {of} as {of!r}, not {name!r}")
+        return ""
+    return name
 
 
 def _number(rule: Number, value: object, found: list[str]) -> float:

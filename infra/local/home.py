@@ -1,7 +1,7 @@
 """Where does the local cloud keep its things, and is that place ours alone?
 
 <home>/cloud.sock  cloud.lock  cloud.log
-<home>/run/<hashes>.sock                     control sockets of cluster hosts and wire hosts
+<home>/run/<hashes>.sock                     control sockets of cluster, wire and broker hosts
 <home>/deployments/<name>/state.json         what the daemon knows, replaced atomically
                           deployment.json    the record for everybody else
                           logs/ traces/ databases/ leases/
@@ -20,7 +20,7 @@ from typing import Any
 
 from infra.local.errors import Invalid
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the API behind the socket; a client refuses a daemon that speaks another."""
 
 SOCKET_PATH_BYTES = 107

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from infra.local.brokers import Brokers
 from infra.local.clusters import Clusters
 from infra.local.context import Context
 from infra.local.edges import Edges
@@ -58,7 +59,7 @@ class DeathInjector:
         self._services = services
 
     def check(self, lease: Lease) -> None:
-        if lease.fault.kind == "kill":
+        if lease.fault.meaning.target == "service":
             self._services.instance(lease.fault.target)
         elif lease.fault.target not in self._context.state.clusters:
             raise Conflict(f"there is no cluster {lease.fault.target!r} in {self._context.state.name}")
@@ -81,7 +82,7 @@ class DeathInjector:
         """The daemon's own timer is all there is."""
 
     async def off(self, name: str, lease: Lease) -> None:
-        if lease.fault.kind == "kill":
+        if lease.fault.meaning.target == "service":
             await self._services.start_again(lease.fault.target)
             return
         await self._clusters.host(lease.fault.target)
@@ -153,11 +154,12 @@ class WireInjector:
 
 
 class HolderInjector:
-    """Faults that a process of their own holds, on a service's process or on a database's file."""
+    """Faults that a process of their own holds, on a service's or broker's process or on a database's file."""
 
-    def __init__(self, context: Context, services: Services) -> None:
+    def __init__(self, context: Context, services: Services, brokers: Brokers) -> None:
         self._context = context
         self._services = services
+        self._brokers = brokers
 
     def check(self, lease: Lease) -> None:
         self._target(lease)
@@ -189,7 +191,8 @@ class HolderInjector:
             process = ProcessId(**target)
             if state_of(process) == "T":  # its holder was killed
                 send(process, signal.SIGCONT, self._context.tags)
-            await self._services.until_ready(lease.fault.target)
+            ready = self._brokers if lease.fault.meaning.target == "broker" else self._services
+            await ready.until_ready(lease.fault.target)
         else:
             users = [n for n, s in self._context.state.services.items() if s.spec.database == lease.fault.target]
             await asyncio.gather(*(self._services.until_ready(user) for user in users))
@@ -216,7 +219,10 @@ class HolderInjector:
             if name not in self._context.state.databases:
                 raise Conflict(f"there is no database {name!r} in {self._context.state.name}")
             return {"path": str(self._context.directory / "databases" / f"{name}.db")}
-        process = self._services.instance(name).process
+        if lease.fault.meaning.target == "broker":
+            process: ProcessId | None = self._brokers.embedded(name)
+        else:
+            process = self._services.instance(name).process
         assert process is not None
         return {"pid": process.pid, "start": process.start}
 

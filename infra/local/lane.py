@@ -71,13 +71,14 @@ class Lane:
         """Deliver everything at once, in order: the fault is over."""
         self._release(float("inf"))
 
-    def drop(self) -> None:
-        """Forget everything: the connection is gone."""
+    def drop(self) -> int:
+        """Forget everything: the connection is gone. Returns how many bytes are lost with it."""
+        lost, self._held = self._held, 0
         self._rest.clear()
-        self._held = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        return lost
 
     def _arm(self, now: float) -> None:
         if self._rest and self._timer is None:

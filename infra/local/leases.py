@@ -14,18 +14,23 @@ import asyncio
 import time
 from typing import Any
 
+from infra.local.brokers import Brokers
 from infra.local.clusters import Clusters
 from infra.local.context import Context, log
 from infra.local.edges import Edges
 from infra.local.errors import CloudError, Conflict, NotFound
 from infra.local.faultspec import Fault
 from infra.local.inject import DeathInjector, HolderInjector, Injector, WireInjector
+from infra.local.inject_messages import BrokerInjector, InFlightInjector
 from infra.local.processes import NotOurs
 from infra.local.services import Services
 from infra.local.state import Lease
 
 LOOK_S = 0.1
 """How often the daemon looks whether a lease has run out or lost its holder."""
+
+TOGETHER = ("wire host", "broker host")
+"""Holders whose faults add up on one target."""
 
 REMEMBERED = 200
 """Leases that are over are kept as evidence, the oldest are dropped."""
@@ -34,14 +39,19 @@ REMEMBERED = 200
 class Leases:
     """The fault leases of one deployment."""
 
-    def __init__(self, context: Context, clusters: Clusters, edges: Edges, services: Services) -> None:
+    def __init__(
+        self, context: Context, clusters: Clusters, edges: Edges, services: Services, brokers: Brokers
+    ) -> None:
         self._context = context
         self._leases = context.state.leases
         self._clusters = clusters
+        death = DeathInjector(context, clusters, edges, services)
         self._injectors: dict[str, Injector] = {
-            "daemon": DeathInjector(context, clusters, edges, services),
+            "daemon": death,
+            "daemon and wire host": InFlightInjector(context, death, edges),
             "wire host": WireInjector(context, edges),
-            "holder": HolderInjector(context, services),
+            "broker host": BrokerInjector(context, brokers),
+            "holder": HolderInjector(context, services, brokers),
         }
 
     async def put(self, name: str, fault: Fault, ttl_s: float) -> dict[str, Any]:
@@ -109,17 +119,23 @@ class Leases:
                 self._watch(name, lease)
 
     def others_on(self, lease: Lease) -> list[str]:
-        """Leases in the way of this one: a target takes one fault of a process or a database at a time."""
-        if lease.fault.meaning.target == "wire":
-            return []
+        """Leases in the way of this one: a target takes one fault of a process or a database at a time.
+
+        What a wire host or a broker host holds can be combined; but a stopped broker takes nothing more.
+        """
         mine = self._reach(lease)
-        return [n for n, other in self._leases.items() if other.holds and self._reach(other) & mine]
+        apart = lease.fault.meaning.holder in TOGETHER
+        others = {n: other for n, other in self._leases.items() if other.holds and self._reach(other) & mine}
+        return [n for n, other in others.items() if not (apart and other.fault.meaning.holder in TOGETHER)]
 
     def _reach(self, lease: Lease) -> set[tuple[str, str]]:
-        target = (lease.fault.meaning.target, lease.fault.target)
-        if target[0] == "cluster":
-            return {target} | {("service", s) for s in self._clusters.services_in(target[1])}
-        return {target} if target[0] != "wire" else set()
+        kind, name = lease.fault.meaning.target, lease.fault.target
+        if kind == "cluster":
+            return {(kind, name)} | {("service", s) for s in self._clusters.services_in(name)}
+        if kind == "queue":
+            queue = self._context.state.queues.get(name)
+            return {("broker", queue.spec.broker)} if queue else set()
+        return {(kind, name)}
 
     async def _begin(self, name: str, lease: Lease) -> None:
         self._injector(lease).check(lease)

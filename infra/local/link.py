@@ -272,8 +272,7 @@ class Link:
     def _finish(self) -> None:
         self._closed = True
         self.direct_up = self.direct_down = False
-        self._up.drop()
-        self._down.drop()
+        self.wire.counters.bytes_swallowed += self._up.drop() + self._down.drop()
         self.caller.link = None
         if self.callee is not None:
             self.callee.link = None

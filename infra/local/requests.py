@@ -6,13 +6,17 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from infra.local.errors import Invalid
-from infra.local.state import ClusterSpec, ServiceSpec, WireSpec
-from infra.naming import deployment_problems, resource_problems, word_problems
+from infra.local.state import BrokerSpec, ClusterSpec, QueueSpec, ServiceSpec, SubscriptionSpec, TopicSpec, WireSpec
+from infra.naming import deployment_problems, queue_problems, resource_problems, word_problems
 
 TTL_MAX_S = 3600.0
 """A lease that nobody renews must not outlive an afternoon."""
+
+VISIBILITY_MAX_S = 43_200
+"""What SQS allows."""
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -74,6 +78,21 @@ class Body:
             return low
         return value
 
+    def maybe_whole(self, name: str, low: int, high: int) -> int | None:
+        value = self._get(name, None)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            self.found.append(f"{name} is {value!r}, must be a whole number from {low} to {high}, or null")
+            return None
+        return value
+
+    def yes_or_no(self, name: str) -> bool:
+        value = self._get(name, False)
+        if not isinstance(value, bool):
+            self.found.append(f"{name} is {value!r}, must be true or false")
+        return value is True
+
     def maybe_pid(self, name: str) -> int | None:
         value = self._get(name, None)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -99,7 +118,8 @@ def check_names(deployment: str, kind: str | None = None, name: str | None = Non
     """Names of the address; a wrong one could leave its directory. Raise Invalid."""
     found = deployment_problems(deployment)
     if kind is not None and name is not None:
-        found += word_problems(kind, name) if kind == "lease" else resource_problems(kind, name)
+        rule = {"lease": word_problems, "queue": queue_problems, "topic": queue_problems}.get(kind, resource_problems)
+        found += rule(kind, name)
     if found:
         raise Invalid.of("address", found)
 
@@ -136,6 +156,67 @@ def read_wire(raw: object) -> WireSpec:
 
 def read_database(raw: object) -> None:
     Body("database", raw).done()
+
+
+def read_broker(raw: object) -> BrokerSpec:
+    body = Body("broker", raw)
+    spec = BrokerSpec(body.maybe_text("url"), body.text("region", "us-east-1"), body.mapping("env"))
+    if spec.url is not None:
+        body.found += broker_url_problems("url", spec.url)
+    body.done()
+    return spec
+
+
+def broker_url_problems(what: str, url: str) -> list[str]:
+    """Why this cannot be the address of a user's own broker."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.path in ("", "/")
+        good = good and not parts.query and parts.port != 0
+    except ValueError:
+        good = False
+    return [] if good or url == "aws" else [f"{what} is {url!r}; give http://host:port, https://host or 'aws'"]
+
+
+def read_queue(name: str, raw: object) -> QueueSpec:
+    body = Body("queue", raw)
+    spec = QueueSpec(
+        broker=body.text("broker"),
+        visibility_timeout_s=int(body.number("visibility_timeout_s", 1, VISIBILITY_MAX_S)),
+        fifo=body.yes_or_no("fifo"),
+        dead_letters=body.maybe_text("dead_letters"),
+        max_receives=body.maybe_whole("max_receives", 1, 1000),
+    )
+    if spec.dead_letters is not None and spec.dead_letters.endswith(".fifo") != spec.fifo:
+        body.found.append(f"dead_letters is {spec.dead_letters!r}, must be of the same type as the queue")
+    if spec.dead_letters == name:
+        body.found.append(f"dead_letters is {name!r}, the queue itself")
+    if (spec.dead_letters is None) != (spec.max_receives is None):
+        body.found.append("dead_letters and max_receives must be given together")
+    body.found += _fifo_problems(name, spec.fifo)
+    body.done()
+    return spec
+
+
+def read_topic(name: str, raw: object) -> TopicSpec:
+    body = Body("topic", raw)
+    spec = TopicSpec(body.text("broker"), body.yes_or_no("fifo"))
+    body.found += _fifo_problems(name, spec.fifo)
+    body.done()
+    return spec
+
+
+def _fifo_problems(name: str, fifo: bool) -> list[str]:
+    return [] if name.endswith(".fifo") == fifo else [f"fifo is {fifo}, but the name is {name!r}"]
+
+
+def read_subscription(raw: object) -> SubscriptionSpec:
+    body = Body("subscription", raw)
+    spec = SubscriptionSpec(body.text("broker"), body.text("topic"), body.text("queue"), body.texts("messages"))
+    if spec.queue.endswith(".fifo") and not spec.topic.endswith(".fifo"):
+        body.found.append(f"queue {spec.queue!r} can only be fed by a FIFO topic, not by {spec.topic!r}")
+    body.done()
+    return spec
 
 
 def read_service(raw: object) -> ServiceSpec:

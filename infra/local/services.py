@@ -191,7 +191,7 @@ class Services:
         """Whether a fault wants this service dead."""
         return any(
             held.holds
-            and held.fault.kind in ("kill", "cluster-outage")
+            and held.fault.kind in ("kill", "kill-in-flight", "cluster-outage")
             and (held.fault.meaning.target, held.fault.target) in self._targets(name)
             for held in self._context.state.leases.values()
         )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from infra.local.faultspec import Fault
 from infra.local.home import read_json, write_atomically
@@ -46,6 +47,77 @@ class ServiceSpec:
     """'{port}' in a value, or in an argument, becomes the instance's port."""
     ready_path: str = "/ready"
     database: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSpec:
+    url: str | None = None
+    """None: the embedded broker. Else the user's own: 'http(s)://host:port', or 'aws'."""
+    region: str = "us-east-1"
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Credentials for the user's own, as the AWS SDK finds them; kept in a file that only its owner can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    broker: str
+    visibility_timeout_s: int
+    fifo: bool = False
+    dead_letters: str | None = None
+    """Name of the queue that gets what was received `max_receives` times."""
+    max_receives: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    broker: str
+    fifo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionSpec:
+    broker: str
+    topic: str
+    queue: str
+    messages: tuple[str, ...] = ()
+    """The queue gets messages whose attribute `type` is one of these; every message if empty."""
+
+
+@dataclass(slots=True)
+class Broker:
+    """A broker's host process: the broker itself, or the one that speaks with the user's own."""
+
+    spec: BrokerSpec
+    port: int = 0
+    """Where the embedded broker listens on 127.0.0.1, 0 for the user's own."""
+    host: ProcessId | None = None
+
+    @property
+    def address(self) -> str | None:
+        """host:port for a wire; None if no wire can lead there: TLS wants the broker's own name."""
+        if self.spec.url is None:
+            return f"127.0.0.1:{self.port}"
+        parts = urlsplit(self.spec.url)
+        return f"{parts.hostname}:{parts.port or 80}" if parts.scheme == "http" else None
+
+
+@dataclass(slots=True)
+class Queue:
+    spec: QueueSpec
+    url: str = ""
+    arn: str = ""
+
+
+@dataclass(slots=True)
+class Topic:
+    spec: TopicSpec
+    arn: str = ""
+
+
+@dataclass(slots=True)
+class Subscription:
+    spec: SubscriptionSpec
+    arn: str = ""
 
 
 @dataclass(slots=True)
@@ -122,6 +194,10 @@ class DeploymentState:
     wire_host: ProcessId | None = None
     clusters: dict[str, Cluster] = field(default_factory=dict)
     databases: dict[str, dict[str, str]] = field(default_factory=dict)
+    brokers: dict[str, Broker] = field(default_factory=dict)
+    queues: dict[str, Queue] = field(default_factory=dict)
+    topics: dict[str, Topic] = field(default_factory=dict)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
     wires: dict[str, Wire] = field(default_factory=dict)
     services: dict[str, Service] = field(default_factory=dict)
     leases: dict[str, Lease] = field(default_factory=dict)
@@ -151,6 +227,13 @@ def _from_json(raw: dict[str, Any]) -> DeploymentState:
         owner=_process(raw["owner"]),
         wire_host=_process(raw["wire_host"]),
         clusters={k: Cluster(_cluster_spec(v["spec"]), _process(v["host"])) for k, v in raw["clusters"].items()},
+        brokers={
+            k: Broker(BrokerSpec(**v["spec"]), v["port"], _process(v["host"]))
+            for k, v in raw.get("brokers", {}).items()
+        },
+        queues={k: Queue(QueueSpec(**v["spec"]), v["url"], v["arn"]) for k, v in raw.get("queues", {}).items()},
+        topics={k: Topic(TopicSpec(**v["spec"]), v["arn"]) for k, v in raw.get("topics", {}).items()},
+        subscriptions={k: _subscription(v) for k, v in raw.get("subscriptions", {}).items()},
         wires={k: Wire(WireSpec(**v["spec"]), v["port"]) for k, v in raw["wires"].items()},
         services={k: _service(v) for k, v in raw["services"].items()},
         leases={k: _lease(v) for k, v in raw["leases"].items()},
@@ -163,6 +246,10 @@ def _process(raw: dict[str, int] | None) -> ProcessId | None:
 
 def _cluster_spec(raw: dict[str, Any]) -> ClusterSpec:
     return ClusterSpec(raw["network"], tuple(raw["preload"]))
+
+
+def _subscription(raw: dict[str, Any]) -> Subscription:
+    return Subscription(SubscriptionSpec(**{**raw["spec"], "messages": tuple(raw["spec"]["messages"])}), raw["arn"])
 
 
 def _instance(raw: dict[str, Any] | None) -> Instance | None:
@@ -183,6 +270,8 @@ def _forget_processes(state: DeploymentState) -> None:
     state.wire_host = None
     for cluster in state.clusters.values():
         cluster.host = None
+    for broker in state.brokers.values():
+        broker.host = None
     for service in state.services.values():
         for instance in (service.instance, service.next, service.old):
             if instance is not None:

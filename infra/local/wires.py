@@ -33,7 +33,7 @@ class Counters:
     bytes_down: int = 0
     """Handed to the caller."""
     bytes_swallowed: int = 0
-    """Lost in a black hole, both directions."""
+    """Lost in a black hole, or with a connection that was reset while it held them; both directions."""
     pieces_delayed: int = 0
     """Reads that had to rest because of latency or bandwidth."""
     held_ms: float = 0.0

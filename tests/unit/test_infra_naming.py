@@ -11,8 +11,9 @@ import pytest
 
 import infra.local.processes
 import infra.naming
-from infra.naming import deployment_problems, edge_wire, resource_problems, word_problems
+from infra.naming import deployment_problems, edge_wire, queue_problems, resource_problems, word_problems
 from stages.catalogue import STAGES
+from stages.messaging import messaging
 
 
 @pytest.mark.parametrize("name", ["a", "sync", "my-shop-2", "x" * 40])
@@ -35,7 +36,12 @@ def test_every_name_of_the_catalogue_can_be_used() -> None:
     for stage in STAGES.values():
         names = [s.name for s in stage.services] + [c.name for c in stage.channels] + [c.name for c in stage.clusters]
         names += [edge_wire(operation.entry) for operation in stage.operations]
+        found = messaging(stage)
+        names += [subscription.name for subscription in found.subscriptions]
         assert [problem for name in names for problem in resource_problems("resource", name)] == []
+        queues = [name for queue in found.queues for name in (queue.name, queue.dead_letters)]
+        queues += [topic.name for topic in found.topics]
+        assert [problem for name in queues for problem in queue_problems("queue", name)] == []
 
 
 def test_leases_and_run_ids_may_not_begin_with_a_dot() -> None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from infra.local.render import Joined, Ref, Resource, refs, render, resolve
+from infra.local.render import render
+from infra.local.resource import Joined, Ref, Resource, refs, resolve
 from stages.catalogue import STAGES
 from stages.model import Channel, Cluster, Operation, Service, Stage, System
 from workloads.settings import Peer, Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,21 @@ from infra.local.home import Home, read_json, tail, write_atomically
 from infra.local.ports import Ports, port_range
 from infra.local.processes import ProcessId
 from infra.local.state import (
+    Broker,
+    BrokerSpec,
     Cluster,
     ClusterSpec,
     DeploymentState,
     Instance,
     Lease,
+    Queue,
+    QueueSpec,
     Service,
     ServiceSpec,
+    Subscription,
+    SubscriptionSpec,
+    Topic,
+    TopicSpec,
     Wire,
     WireSpec,
     boot_id,
@@ -37,6 +46,13 @@ def _state(boot: str) -> DeploymentState:
         wire_host=ProcessId(8, 80),
         clusters={"c": Cluster(ClusterSpec("10.0.0.0/16", ("m",)), ProcessId(9, 90))},
         databases={"b": {"url": "sqlite:///x"}},
+        brokers={
+            "k": Broker(BrokerSpec(), 20000, ProcessId(12, 120)),
+            "own": Broker(BrokerSpec("https://sqs.example", "eu-north-1", {"AWS_PROFILE": "p"})),
+        },
+        queues={"q.fifo": Queue(QueueSpec("k", 5, True, "q-dlq.fifo", 3), "http://x/q.fifo", "arn:q")},
+        topics={"t.fifo": Topic(TopicSpec("k", True), "arn:t")},
+        subscriptions={"t-to-q": Subscription(SubscriptionSpec("k", "t.fifo", "q.fifo", ("A", "B")), "arn:s")},
         wires={"w": Wire(WireSpec("users", "s"), 20001)},
         services={
             "s": Service(
@@ -47,7 +63,10 @@ def _state(boot: str) -> DeploymentState:
                 "was ended by SIGKILL",
             )
         },
-        leases={"l": Lease(Fault("kill", "s"), 5.0, 100.0, "on", {"pids": [10]}, ProcessId(11, 110), "why")},
+        leases={
+            "l": Lease(Fault("kill", "s"), 5.0, 100.0, "on", {"pids": [10]}, ProcessId(11, 110), "why"),
+            "f": Lease(Fault("kill-in-flight", "s", {"delay_ms": 200}, "w"), 5.0, 100.0),
+        },
     )
 
 
@@ -63,6 +82,7 @@ def test_after_another_boot_no_process_is_believed_and_every_lease_is_over(tmp_p
     assert state is not None
     instance = state.services["s"].instance
     assert (state.wire_host, state.clusters["c"].host, instance and instance.process) == (None, None, None)
+    assert state.brokers["k"].host is None
     assert state.leases["l"].expires_s == 0
     assert state.boot == boot_id()
 
@@ -87,6 +107,12 @@ FAULTS: list[dict[str, object]] = [
     {"kind": "cluster-outage", "cluster": "c"},
     {"kind": "database-locked", "database": "d"},
     {"kind": "database-slow", "database": "d", "hold_ms": 100, "every_ms": 300},
+    {"kind": "broker-outage", "broker": "b"},
+    {"kind": "broker-slow", "broker": "b", "delay_ms": 1000},
+    {"kind": "broker-throttle", "broker": "b", "share": 0.3},
+    {"kind": "broker-duplicate", "broker": "b", "share": 0.5},
+    {"kind": "broker-poison", "queue": "q.fifo", "count": 1},
+    {"kind": "kill-in-flight", "service": "s", "wire": "w", "delay_ms": 200},
 ]
 
 
@@ -122,6 +148,11 @@ def test_defaults_are_filled_in() -> None:
         ({"kind": "latency", "wire": "w", "delay_ms": 1.5}, ["delay_ms is 1.5, must be a whole number"]),
         ({"kind": "latency", "wire": "w", "delay_ms": float("nan")}, ["delay_ms is nan"]),
         ({"kind": "database-slow", "database": "d", "hold_ms": 9, "every_ms": 9}, ["hold_ms is 9, must be below"]),
+        ({"kind": "broker-throttle", "broker": "b", "share": 0}, ["share is 0, must be a number from 0.01 to 1"]),
+        (
+            {"kind": "kill-in-flight", "service": "s"},
+            ["kill-in-flight needs the name of a wire as 'wire'", "delay_ms is None"],
+        ),
     ],
 )
 def test_malformed_faults_are_refused_with_every_problem(raw: object, problems: list[str]) -> None:
@@ -144,6 +175,58 @@ def test_a_body_that_is_no_object_is_refused() -> None:
 
 def test_a_service_spec_is_read_with_its_defaults() -> None:
     assert requests.read_service({"cluster": "c", "module": "a.b"}) == ServiceSpec("c", "a.b")
+
+
+def test_a_state_from_before_there_were_brokers_can_be_read(tmp_path: Path) -> None:
+    old = json.loads(_state(boot_id()).to_json())
+    for kind in ("brokers", "queues", "topics", "subscriptions"):
+        del old[kind]
+    (tmp_path / "state.json").write_text(json.dumps(old))
+    state = DeploymentState.read(tmp_path)
+    assert state is not None
+    assert (state.brokers, state.queues, state.topics, state.subscriptions) == ({}, {}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://mq.example:9324", "mq.example:9324"),
+        ("http://mq.example", "mq.example:80"),
+        ("https://mq.example", None),
+        ("aws", None),
+    ],
+)
+def test_only_a_broker_without_tls_can_be_reached_through_a_wire(url: str, address: str | None) -> None:
+    assert Broker(BrokerSpec(url)).address == address
+
+
+@pytest.mark.parametrize("url", ["mq.example", "http://", "ftp://x", "http://x:y", "http://x/path", "http://x:0"])
+def test_an_address_that_is_no_brokers_is_refused(url: str) -> None:
+    with pytest.raises(Invalid, match="give http://host:port, https://host or 'aws'"):
+        requests.read_broker({"url": url})
+
+
+def test_the_body_of_a_queue_is_read_with_every_problem() -> None:
+    assert requests.read_queue("q", {"broker": "b", "visibility_timeout_s": 5}) == QueueSpec("b", 5)
+    with pytest.raises(Invalid) as caught:
+        requests.read_queue(
+            "q", {"visibility_timeout_s": 0, "fifo": True, "dead_letters": "d", "max_receives": 0, "colour": "red"}
+        )
+    assert caught.value.problems == (
+        "broker is None, must be a text",
+        "visibility_timeout_s is 0, must be a number from 1 to 43200",
+        "max_receives is 0, must be a whole number from 1 to 1000, or null",
+        "dead_letters is 'd', must be of the same type as the queue",
+        "dead_letters and max_receives must be given together",
+        "fifo is True, but the name is 'q'",
+        "unknown field 'colour'",
+    )
+
+
+def test_a_fifo_queue_needs_a_fifo_topic() -> None:
+    with pytest.raises(Invalid, match="can only be fed by a FIFO topic"):
+        requests.read_subscription({"broker": "b", "topic": "t", "queue": "q.fifo"})
+    assert requests.read_topic("t.fifo", {"broker": "b", "fifo": True}) == TopicSpec("b", True)
 
 
 def test_an_environment_that_cannot_be_set_is_refused() -> None:
