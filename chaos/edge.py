@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from chaos.steady import Send, Try
+from chaos.completion import Send
+from chaos.steady import Try
 from stages.history import Invocation, Outcome, dump
 from workloads.client import Answer, Request, Shopper, Trouble
 

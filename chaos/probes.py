@@ -1,10 +1,12 @@
 """What an experiment looks at: whether a fault bites, whether all operations are steady, whether they recovered.
 
 Thin functions for Chaos Toolkit; what they return is JSON and goes into the journal. `configuration` is
-filled in by Chaos Toolkit.
+filled in by Chaos Toolkit. The last three are for experiments of one's own: they return a number for a tolerance.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from chaoslib.exceptions import ActivityFailed
@@ -16,18 +18,25 @@ from chaos.lease import Lease, State, new_token
 from chaos.spec import from_spec
 from chaos.target import Target, find, home, opened
 from stages.blast_radius import Effect, Prediction, predict
+from stages.messaging import messaging
 
 __all__ = [
+    "dead_letters",
     "deployment_record",
     "experiment_token",
     "fault_bites",
     "no_worse_than_predicted",
     "operations_steady",
+    "order_confirmed",
+    "queue_depth",
     "recovered",
 ]
 
 BITE_S = 5.0
 """How long a fault may take until it shows."""
+
+NUDGE_S = 1.0
+"""A fault that shows only on a message is waited for so long; then an order is placed, and another each time."""
 
 RECOVER_POLL_S = 0.2
 """Between two looks at all operations; a breaker lets its trial call through once a second."""
@@ -58,16 +67,21 @@ def fault_bites(
     """
     wanted = from_spec(fault)
     deadline = time.monotonic() + BITE_S
+    nudged = time.monotonic()
     with opened(deployment, configuration) as target:
         lease = target.lease(name)
         while True:
             state = lease.renew()
-            sight = observe.look(wanted, target.cloud.live(target.record.name).deployment)
+            sight = observe.look(wanted, target.cloud.live(target.record.name).deployment, state.evidence)
             if sight.bites and state.state is State.ON:
                 state = target.cloud.look(target.record.name, lease.name)
             bit = sight.bites and state.state is State.ON
             if bit or state.state is State.DRY or time.monotonic() > deadline:
                 return {"bit": bit, "seen_by": sight.said, "evidence": dict(state.evidence), "state": str(state.state)}
+            if wanted.needs_traffic and time.monotonic() - nudged > NUDGE_S:
+                with _looking(target, None, configuration) as looker:
+                    steady.try_once(looker, "place-order")
+                nudged = time.monotonic()
 
 
 def operations_steady(
@@ -121,24 +135,67 @@ def recovered(
             time.sleep(RECOVER_POLL_S)
 
 
+def order_confirmed(deployment: str, within_s: float, configuration: dict[str, Any] | None = None) -> float:
+    """Place an order and wait until its state is 'confirmed': seconds from the request on.
+
+    A range is its tolerance: {"type": "range", "range": [0, 3]}. Raises ActivityFailed if the order is not accepted,
+    is rejected, or is not confirmed within `within_s`.
+    """
+    with opened(deployment, configuration) as target, _looking(target, None, configuration) as looker:
+        one = steady.try_once(looker, "place-order", follow_ms=1000 * float(within_s))
+    if one.followed is None:
+        raise ActivityFailed(f"the order was not accepted: {one.result.status} {one.result.error}")
+    if one.followed.effect is not Effect.UNAFFECTED:
+        after_s = one.followed.after_ms / 1000
+        raise ActivityFailed(
+            f"order {one.result.subject} is {one.followed.state or 'not to be seen'} after {after_s:.1f} s"
+        )
+    return round(one.followed.after_ms / 1000, 3)
+
+
+def queue_depth(deployment: str, queue: str = "", configuration: dict[str, Any] | None = None) -> int:
+    """Messages that wait in a queue or are worked on; in all queues that services read, if none is named."""
+    with opened(deployment, configuration) as target:
+        names = [queue] if queue else [q.name for q in messaging(stage_of(target.record)).queues]
+        return sum(target.cloud.depth(target.record.name, name) for name in names)
+
+
+def dead_letters(deployment: str, queue: str = "", configuration: dict[str, Any] | None = None) -> int:
+    """Messages that nobody could handle: those of one queue, or of all."""
+    with opened(deployment, configuration) as target:
+        found = [q.dead_letters for q in messaging(stage_of(target.record)).queues if queue in ("", q.name)]
+        if not found:
+            raise ActivityFailed(f"stage {target.record.stage!r} has no queue {queue!r}")
+        return sum(target.cloud.depth(target.record.name, name) for name in found)
+
+
 def _look(
     target: Target, allowed: dict[str, Prediction], lease: Lease | None, configuration: dict[str, Any] | None
 ) -> dict[str, dict[str, Any]]:
+    skip = frozenset(name for name, prediction in allowed.items() if prediction.effect is Effect.FAILING)
+    late = frozenset(name for name, prediction in allowed.items() if prediction.effect is Effect.DELAYED)
+    with _looking(target, lease, configuration) as looker:
+        return steady.look(stage_of(target.record), looker, skip=skip, unfollowed=late)
+
+
+@contextmanager
+def _looking(target: Target, lease: Lease | None, configuration: dict[str, Any] | None) -> Iterator[steady.Looker]:
+    """Through the edge, as the one user of this experiment; every request is written down, the lease kept alive."""
     settings = {**(configuration or {}), "deployment": str(target.path)}
-    write = edge.recorder(controls.history_of(settings))
     renewed = time.monotonic()
 
-    def tried(one: steady.Try) -> None:
+    def renew() -> None:
         nonlocal renewed
-        write(one)
         if lease is not None and time.monotonic() - renewed > 1:
             lease.renew()
             renewed = time.monotonic()
 
-    skip = frozenset(name for name, prediction in allowed.items() if prediction.effect is Effect.FAILING)
     with edge.sending(target.record.edge) as send:
-        return steady.look(
-            stage_of(target.record), edge.shopper(target.record.run_id, target.token), send, skip=skip, tried=tried
+        yield steady.Looker(
+            client=edge.shopper(target.record.run_id, target.token),
+            send=send,
+            tried=edge.recorder(controls.history_of(settings)),
+            meanwhile=renew,
         )
 
 

@@ -1,11 +1,13 @@
 """What chaos may rely on in whoever holds its faults: one suite, on the fake and on the real local cloud.
 
-Every case starts from a deployment in which no fault is on, and leaves it so.
+Every case starts from a deployment in which no fault is on, and leaves it so. Faults of calls are tried on stage
+sync, those of messages on stage async.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos import observe
+from chaos import edge, observe
 from chaos.client import LocalCloud
 from chaos.faults import (
     Bandwidth,
@@ -32,8 +34,19 @@ from chaos.faults import (
     Refuse,
     Reset,
 )
+from chaos.faults_broker import (
+    BrokerDuplicate,
+    BrokerOutage,
+    BrokerPoison,
+    BrokerSlow,
+    BrokerThrottle,
+    KillInFlight,
+)
 from chaos.lease import CloudError, State
 from chaos.testing import serving
+from stages.catalogue import ASYNC
+from stages.messaging import messaging
+from workloads.client import NotReady, Shopper
 
 EVERY: tuple[Fault, ...] = (
     Kill(service="payments"),
@@ -49,17 +62,30 @@ EVERY: tuple[Fault, ...] = (
     DatabaseSlow(database="inventory", hold_ms=60, every_ms=600),
     ClusterOutage(cluster="shop"),
 )
-IDS = [f"{fault.kind}:{fault.target.split()[1]}" for fault in EVERY]
+OF_MESSAGES: tuple[Fault, ...] = (
+    BrokerOutage(broker="broker"),
+    BrokerSlow(broker="broker", delay_ms=300),
+    BrokerThrottle(broker="broker", share=0.3),
+    BrokerDuplicate(broker="broker", share=0.5),
+    BrokerPoison(queue="payments-commands", count=1),
+    KillInFlight(service="payments", wire="payments-broker", delay_ms=200),
+    Latency(wire="orders-broker", delay_ms=100),
+)
 
 KILL = EVERY[0]
+
+
+def named(fault: Fault) -> str:
+    return f"{fault.kind}:{fault.target.split()[1]}"
 
 
 UP = """
 import sys
 from pathlib import Path
 from infra.local.target import LocalTarget
-from stages.catalogue import SYNC
-print(LocalTarget(Path(sys.argv[1])).up(SYNC, name="shop", run_id="run-1", owner_pid=int(sys.argv[2])).control)
+from stages.catalogue import STAGES
+target, stage = LocalTarget(Path(sys.argv[1])), STAGES[sys.argv[3]]
+print(target.up(stage, name="shop", run_id="run-1", owner_pid=int(sys.argv[2])).control)
 """
 DOWN = """
 import sys
@@ -69,18 +95,41 @@ LocalTarget(Path(sys.argv[1])).down("shop")
 """
 
 
-@pytest.fixture(scope="module", params=["fake", "real"])
-def deployed(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
-    """Control address and name of a deployment of stage sync."""
+@contextmanager
+def deploying(kind: str, stage: str) -> Iterator[tuple[str, str]]:
+    """Control address and name of a deployment."""
     with private_home() as home:
-        if request.param == "fake":
-            with serving(home) as fake:
+        if kind == "fake":
+            with serving(home, stage=stage) as fake:
                 yield str(fake.control), fake.name
             return
         try:
-            yield python(UP, home, os.getpid()).strip(), "shop"
+            yield python(UP, home, os.getpid(), stage).strip(), "shop"
         finally:
             python(DOWN, home)
+
+
+@pytest.fixture(scope="module", params=["fake", "real"])
+def deployed(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """One of stage sync."""
+    with deploying(request.param, "sync") as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=["fake", "real"])
+def deployed_async(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    with deploying(request.param, "async") as found:
+        yield found
+
+
+@pytest.fixture
+def broker(deployed_async: tuple[str, str]) -> Iterator[LocalCloud]:
+    """The cloud of a deployment 'shop' of stage async in which nothing is broken."""
+    with LocalCloud(deployed_async[0]) as client:
+        assert client.live("shop").faults == ()
+        yield client
+        for held in client.live("shop").faults:
+            client.end("shop", held.lease)
 
 
 def python(code: str, *arguments: object) -> str:
@@ -120,11 +169,23 @@ def eventually(check: Callable[[], object], within_s: float, why: str) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("fault", EVERY, ids=IDS)
+@pytest.mark.parametrize("fault", EVERY, ids=named)
 def test_a_fault_is_seen_from_outside_while_its_lease_is_on_and_not_after_its_undo(cloud, shop, fault) -> None:
+    is_seen_while_it_is_on(cloud, shop, fault)
+
+
+@pytest.mark.parametrize("fault", OF_MESSAGES, ids=named)
+def test_a_fault_of_messages_is_seen_while_its_lease_is_on_and_not_after_its_undo(broker, fault) -> None:
+    is_seen_while_it_is_on(broker, "shop", fault)
+
+
+def is_seen_while_it_is_on(cloud: LocalCloud, shop: str, fault: Fault) -> None:
     def bites() -> bool:
-        cloud.renew(shop, "bite", 10)
-        return observe.look(fault, cloud.live(shop).deployment).bites
+        state = cloud.renew(shop, "bite", 10)
+        deployment = cloud.live(shop).deployment
+        if fault.needs_traffic:
+            place_an_order(deployment.edge)
+        return observe.look(fault, deployment, state.evidence).bites
 
     state = cloud.put(shop, "bite", fault, 10)
     assert (state.state, dict(state.fault)) == (State.ON, fault.spec())
@@ -134,6 +195,50 @@ def test_a_fault_is_seen_from_outside_while_its_lease_is_on_and_not_after_its_un
     assert cloud.end(shop, "bite").state is State.UNDONE
     assert cloud.live(shop).faults == ()
     assert not observe.look(fault, cloud.live(shop).deployment).bites
+
+
+def place_an_order(address: str) -> None:
+    """If there is a shop: the fake has toys instead, and says of itself that its faults bite."""
+    name = f"contract-{time.monotonic_ns()}"
+    shopper = Shopper(random.Random(name), name)
+    with edge.sending(address) as send:
+        for _ in range(3):
+            for request in shopper.start():
+                shopper.take(request, send(request))
+        order = shopper.next("place-order")
+        if not isinstance(order, NotReady):
+            shopper.take(order, send(order))
+
+
+def test_every_queue_of_the_stage_says_how_deep_it_is_and_an_unknown_one_is_not_found(broker) -> None:
+    for queue in messaging(ASYNC).queues:
+        assert broker.depth("shop", queue.name) >= 0
+        assert broker.depth("shop", queue.dead_letters) >= 0
+    with pytest.raises(CloudError) as caught:
+        broker.depth("shop", "nobodys")
+    assert (caught.value.definite, caught.value.status) == (True, 404)
+
+
+def test_a_broker_and_its_queues_are_known_as_our_own(broker) -> None:
+    live = broker.live("shop")
+    assert live.brokers == {"broker"}
+    assert live.queues == {name for q in messaging(ASYNC).queues for name in (q.name, q.dead_letters)}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        BrokerOutage(broker="rabbit"),
+        BrokerPoison(queue="nobodys", count=1),
+        KillInFlight(service="payments", wire="nobodys", delay_ms=200),
+    ],
+    ids=named,
+)
+def test_an_unknown_target_of_messages_is_refused_and_nothing_happens(broker, fault) -> None:
+    with pytest.raises(CloudError) as caught:
+        broker.put("shop", "lost", fault, 10)
+    assert (caught.value.definite, caught.value.status) == (True, 409)
+    assert broker.live("shop").faults == ()
 
 
 def test_injecting_twice_under_one_lease_is_injecting_once(cloud, shop) -> None:

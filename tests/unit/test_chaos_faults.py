@@ -264,4 +264,7 @@ def test_discover_finds_every_action_and_probe() -> None:
         "operations_steady": "probe",
         "no_worse_than_predicted": "probe",
         "recovered": "probe",
+        "order_confirmed": "probe",
+        "queue_depth": "probe",
+        "dead_letters": "probe",
     }

@@ -13,6 +13,7 @@ import pytest
 
 from chaos import target
 from chaos.faults import DatabaseLocked, Kill, Latency, Pause, Refuse
+from chaos.faults_broker import BrokerOutage, BrokerPoison, BrokerSlow, KillInFlight
 from chaos.guard import Facts, Refused, check
 from chaos.lease import CloudError, LeaseState, Live, State
 from stages.deployment import Deployment, Instance, Wire
@@ -123,6 +124,64 @@ def test_the_record_of_another_run_is_refused(facts: Facts) -> None:
 )
 def test_an_unknown_target_is_refused(facts: Facts, fault, said: str) -> None:
     assert said in refusal(replace(facts, fault=fault))
+
+
+BROKEN_BY = (
+    BrokerOutage(broker="broker"),
+    BrokerPoison(queue="payments-commands", count=1),
+    KillInFlight(service="payments", wire="payments-broker", delay_ms=200),
+)
+
+
+def with_messages(facts: Facts, **live: object) -> Facts:
+    """A stage that sends messages; `live` says what of the broker the target runs itself."""
+    listening = {"payments-broker": Wire(listen="127.0.0.1:4", caller="payments", callee="broker")}
+    record = replace(facts.record, stage="async", wires=listening)
+    ours: dict[str, object] = {"brokers": frozenset({"broker"}), "queues": frozenset({"payments-commands"}), **live}
+    return replace(facts, record=record, live=lambda: Live(deployment=record, faults=(), **ours))
+
+
+@pytest.mark.parametrize("fault", BROKEN_BY, ids=lambda f: f.kind)
+def test_a_broker_of_our_own_may_be_broken(facts: Facts, fault) -> None:
+    check(replace(with_messages(facts), fault=fault))
+
+
+@pytest.mark.parametrize("fault", BROKEN_BY[:2], ids=lambda f: f.kind)
+def test_a_broker_that_somebody_else_runs_is_left_alone(facts: Facts, fault) -> None:
+    kind, name = fault.target.split()
+    reason = refusal(replace(with_messages(facts, brokers=frozenset(), queues=frozenset()), fault=fault))
+    assert reason == f"deployment 'shop' has no {kind} {name!r} of its own; it has none"
+
+
+def test_a_dead_letter_queue_is_no_place_for_a_fault(facts: Facts) -> None:
+    there = with_messages(facts, queues=frozenset({"payments-commands", "payments-commands-dlq"}))
+    fault = BrokerPoison(queue="payments-commands-dlq", count=1)
+    assert "no queue 'payments-commands-dlq' of its own; it has payments-commands" in refusal(
+        replace(there, fault=fault)
+    )
+
+
+def test_a_kill_in_flight_needs_its_wire_as_well(facts: Facts) -> None:
+    there = with_messages(facts)
+    fault = KillInFlight(service="payments", wire="orders-broker", delay_ms=200)
+    assert "no wire 'orders-broker'; it has payments-broker" in refusal(replace(there, fault=fault))
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "said"),
+    [
+        (BROKEN_BY[0], BrokerSlow(broker="broker", delay_ms=5), "already on analytics-events, broker, "),
+        (BROKEN_BY[0], BROKEN_BY[1], "already on payments-commands"),
+        (BROKEN_BY[1], BROKEN_BY[0], "already on payments-commands"),
+        (BROKEN_BY[2], Latency(wire="payments-broker", delay_ms=5), "already on payments-broker"),
+        (BROKEN_BY[2], Kill(service="payments"), "already on payments"),
+    ],
+)
+def test_two_faults_of_one_broker_do_not_meet(facts: Facts, held, wanted, said: str) -> None:
+    there = with_messages(facts)
+    on = LeaseState(lease="theirs", state=State.ON, fault=held.spec())
+    live = replace(there.live(), faults=(on,))
+    assert said in refusal(replace(there, fault=wanted, live=lambda: live))
 
 
 def test_a_place_that_another_fault_holds_is_refused(facts: Facts) -> None:

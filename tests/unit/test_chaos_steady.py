@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+
+import pytest
 
 from chaos import steady
 from stages.blast_radius import Impact, predict
-from stages.catalogue import SYNC
+from stages.catalogue import ASYNC, SYNC
 from workloads.client import Answer, NotReady, Request, Result, Trouble
 
 Script = Callable[[str, int], Result]
@@ -35,12 +38,34 @@ class Client:
         return self.script(request.operation, self.asked.count(request.operation))
 
 
+DONE = {"place-order": "confirmed", "cancel-order": "cancelled"}
+
+
 def send(request: Request) -> Answer:
-    return Answer(status=200, headers={}, body=b"")
+    """A shop that answers once all is done."""
+    body = json.dumps({"state": DONE.get(request.operation, ""), "_links": {"self": {"href": "/orders/1"}}})
+    return Answer(status=200, headers={}, body=body.encode())
 
 
-def look(client, **more):
-    return steady.look(SYNC, client, send, **more)
+class Patient:
+    """A shop that accepts first; an order's state is the next of `states` at each look, the last one for ever."""
+
+    def __init__(self, *states: str) -> None:
+        self.states = list(states)
+        self.looks = 0
+
+    def __call__(self, request: Request) -> Answer:
+        if request.path == "/orders/1":
+            self.looks += 1
+        return self.document(self.states.pop(0) if len(self.states) > 1 else self.states[0])
+
+    def document(self, state: str) -> Answer:
+        body = {"state": state, "_links": {"self": {"href": "/orders/1"}}}
+        return Answer(status=202, headers={}, body=json.dumps(body).encode())
+
+
+def look(client, stage=SYNC, send=send, tried=lambda _: None, **more):
+    return steady.look(stage, steady.Looker(client=client, send=send, tried=tried), **more)
 
 
 def test_a_shop_that_works_is_steady_after_two_looks_at_each_operation() -> None:
@@ -106,3 +131,44 @@ def test_a_shop_that_cannot_even_be_entered_fails_in_every_operation() -> None:
     seen = look(Shut())
     assert {s["effect"] for s in seen.values()} == {"failing"}
     assert "cannot be read: refused" in seen["browse"]["error"]
+
+
+ALL_BUT_ORDERS = frozenset(o.name for o in ASYNC.operations) - {"place-order"}
+
+
+def test_an_accepted_order_is_unaffected_once_its_state_says_that_it_is_confirmed() -> None:
+    shop = Patient(*["pending"] * (steady.ORDERS + 2), "confirmed")
+    seen = look(Client(), ASYNC, shop, skip=ALL_BUT_ORDERS)["place-order"]
+    assert (seen["effect"], seen["state"]) == ("unaffected", "confirmed")
+    assert shop.looks > 0
+
+
+def test_an_order_that_is_rejected_after_all_is_failing() -> None:
+    seen = look(Client(), ASYNC, Patient("pending", "rejected"), skip=ALL_BUT_ORDERS)
+    assert seen["place-order"]["effect"] == "failing"
+    assert "state=rejected" in steady.not_steady(ASYNC, seen, {})[0]
+
+
+def test_where_a_delay_is_predicted_nobody_waits_for_it() -> None:
+    shop = Patient("pending")
+    seen = look(Client(), ASYNC, shop, skip=ALL_BUT_ORDERS, unfollowed=frozenset({"place-order"}))
+    assert seen["place-order"]["effect"] == "unaffected"
+    assert "state" not in seen["place-order"]
+    assert shop.looks == 0
+
+
+def test_the_answer_is_written_down_before_anybody_waits_for_its_completion() -> None:
+    shop = Patient("pending", "pending", "confirmed")
+    looks: list[int] = []
+    one = steady.try_once(
+        steady.Looker(client=Client(), send=shop, tried=lambda _: looks.append(shop.looks)), "place-order", 1000
+    )
+    assert looks == [0]
+    assert shop.looks > 0
+    assert one.followed is not None
+    assert one.effect(1000) == "unaffected"
+
+
+def test_one_request_of_something_that_cannot_be_asked_for_is_an_error_with_the_reason() -> None:
+    with pytest.raises(RuntimeError, match="track-order: no order to track"):
+        steady.try_once(steady.Looker(client=Client(not_ready=frozenset({"track-order"})), send=send), "track-order")
