@@ -7,35 +7,17 @@ escape everything; only drawings made by `suite.report.svg`, which escapes by it
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Callable, Mapping
-from functools import cache
-from importlib import resources
+from collections.abc import Mapping
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stages.model import Stage
 from suite.report import sections, words
-from suite.report.document import EFFECTS, Run
-from suite.report.facts import facts
-from suite.report.matrix import CHECKS, POOLED, groups, says, troubles, wide_columns
-from suite.report.palette import DARK, LIGHT, css
+from suite.report.document import Run
+from suite.report.matrix import groups, troubles, wide_columns
 from suite.report.reading import load
 from suite.report.series import Series
 from suite.report.side_by_side import figures
-
-TROUBLES_SHOWN = 6
-"""How many reasons the first screen gives; the others are one click away."""
-
-LETTERS_SHOWN = 20
-
-GIST_BOUGHT, GIST_PAID = 3, 1
-"""Sentences for and against a step on the first screen; what else they say, the figures beside them say too."""
-
-EVIDENCE_SHOWN = 12
-"""How many items of a list in the evidence are shown before the rest is counted; verdict.json has them all."""
+from suite.report.templating import page
 
 BECAUSE = {
     "valid": "Every fault reached only what the model predicted, and every promise held.",
@@ -52,16 +34,9 @@ def render(verdict: Mapping[str, Any], series: Mapping[str, Series], stages: Map
     """
     run = load(verdict)
     rows = groups(run)
-    script = _file("script.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = _environment().get_template("report.html.j2")
-    return page.render(
+    return page(
+        "report.html.j2",
         run=run,
-        style=_file("style.css"),
-        colours={"light": css(LIGHT), "dark": css(DARK)},
-        script=script,
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'",
         summary=summary(run),
         because=run.because or BECAUSE[run.verdict],
         troubles=troubles(run),
@@ -93,51 +68,3 @@ def summary(run: Run) -> str:
     if run.duration_s is not None:
         parts.append(words.duration(run.duration_s))
     return ", ".join(parts)
-
-
-def _unbroken(text: str) -> str:
-    """A figure stays on one line with its unit."""
-    return text.replace(" ", "\u00a0")
-
-
-_FILTERS: dict[str, Callable[..., object]] = {
-    "duration": lambda seconds: _unbroken(words.duration(seconds)),
-    "ms": lambda ms: _unbroken(words.milliseconds(ms)),
-    "percent": lambda share: _unbroken(words.percent(share)),
-    "figure": words.figure,
-    "unbroken": _unbroken,
-    "breakable": lambda name: name.replace("-", "-\u200b"),
-    "symbol": lambda effect: words.SYMBOLS.get(effect, "?").replace(".", "·"),
-    "says": says,
-    "facts": facts,
-    "clean": words.clean,
-    "sentence": lambda text: text[:1].upper() + text[1:],
-}
-_CONSTANTS: dict[str, object] = {
-    "EFFECTS": EFFECTS,
-    "POOLED": POOLED,
-    "CHECKS": CHECKS,
-    "TROUBLES_SHOWN": TROUBLES_SHOWN,
-    "EVIDENCE_SHOWN": EVIDENCE_SHOWN,
-    "LETTERS_SHOWN": LETTERS_SHOWN,
-    "GIST_BOUGHT": GIST_BOUGHT,
-    "GIST_PAID": GIST_PAID,
-}
-
-
-@cache
-def _environment() -> Environment:
-    found = Environment(
-        loader=PackageLoader("suite.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters.update(_FILTERS)
-    found.globals.update(_CONSTANTS)
-    return found
-
-
-def _file(name: str) -> str:
-    return (resources.files("suite.report") / "templates" / name).read_text(encoding="utf-8")

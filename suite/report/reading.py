@@ -26,7 +26,7 @@ def load(verdict: Json) -> Run:
         rate=number(verdict.get("rate")),
         duration_s=number(verdict.get("duration_s")),
         started_utc=text(verdict, "started_utc"),
-        command=_command(verdict.get("command")),
+        command=command_line(verdict.get("command")),
         variant=text(verdict, "variant"),
         environment=mapping(verdict.get("environment")),
         comparison=compared.load(verdict.get("comparison")),
@@ -58,7 +58,7 @@ def _stage(name: str, raw: Json) -> StageRun:
         cells=each(raw.get("matrix"), lambda r: _cell(line(name), r)),
         pooled=each(raw.get("pooled"), lambda r: _pooled(line(name), r)),
         faults=each(raw.get("faults"), _fault),
-        checks=each(raw.get("checks"), _check),
+        checks=each(raw.get("checks"), read_check),
     )
 
 
@@ -158,7 +158,7 @@ def _fault(raw: Json) -> Fault:
     )
 
 
-def _check(raw: Json) -> Check:
+def read_check(raw: Json) -> Check:
     return Check(
         name=text(raw, "name"),
         verdict=verdict_of(raw),
@@ -167,7 +167,7 @@ def _check(raw: Json) -> Check:
     )
 
 
-def _command(value: object) -> str:
+def command_line(value: object) -> str:
     """A command line may come as its words or as one text."""
     words = [line(word, 2000) for word in sequence(value)]
     return shlex.join(words) if words else line(value, 2000) if isinstance(value, str) else ""

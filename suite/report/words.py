@@ -73,8 +73,14 @@ def percent(share: float | None) -> str:
 
 
 def figure(value: float | None, digits: int = 2) -> str:
-    """A plain number with a fixed number of decimals, '–' if it is not known."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    """A plain number with a fixed number of decimals, '–' if it is not known; no minus before a zero.
+
+    >>> figure(0.125), figure(-0.001), figure(None)
+    ('0.12', '0.00', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{round(value, digits) or 0.0:.{digits}f}"
 
 
 def count(number: int, thing: str, things: str | None = None) -> str:
