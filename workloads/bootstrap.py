@@ -14,20 +14,29 @@ from workloads import domain
 from workloads.adapters.fan_out import FanOutPublisher
 from workloads.adapters.rest import RestCaller
 from workloads.adapters.sql import SqlRepository
+from workloads.adapters.sql_outbox import VolatileOutbox
 from workloads.api import accounts, leaves, orders, probes, storefront
+from workloads.broker.envelope import TYPES
+from workloads.handlers.asking import Asking
 from workloads.handlers.compensator import Compensator, Effects
+from workloads.handlers.deliveries import answering
 from workloads.handlers.inbox import TransactionalInbox
 from workloads.handlers.leaves import HANDLERS
+from workloads.handlers.orchestrator import AsyncOrders, AsyncRegistration
 from workloads.handlers.registration import Registration
 from workloads.handlers.saga import OrderSaga
+from workloads.messages import StepDone, StepRefused
+from workloads.messenger import Messenger
 from workloads.problems import ProblemError
 from workloads.resilience import Breaker, Guard, monotonic_ns
-from workloads.settings import Peer, Settings
+from workloads.settings import Broker, Peer, Settings
 from workloads.telemetry import Telemetry
 from workloads.web import Shell, new_app
 
 log = structlog.get_logger()
 
+CHAINS = frozenset({"orders", "accounts"})
+"""Services that make others act."""
 CHAIN_DEADLINE_S = 1.8
 """What orders and accounts allow a chain of calls when the caller does not say how long it waits."""
 OPEN_AGAIN_S = 0.2
@@ -55,6 +64,7 @@ class Service:
     caller: RestCaller
     repository: SqlRepository | None
     recovery: Recovery | None
+    messenger: Messenger | None
     state: probes.State
     seed: Sequence[domain.Record] = ()
     opening: asyncio.Task[None] | None = None
@@ -64,10 +74,18 @@ class Service:
         self.caller.open()
         self.opening = asyncio.ensure_future(self._open())
 
+    def drain(self) -> None:
+        """Take on nothing new but the requests that still come; returns at once."""
+        self.shell.draining = True
+        if self.messenger is not None and self.state.opened:
+            self.messenger.drain()
+
     async def stop(self) -> None:
         """End what lives beside the server, and write what is still buffered."""
         if self.opening is not None:
             self.opening.cancel()
+        if self.messenger is not None:
+            await self.messenger.stop()
         if self.recovery is not None:
             await self.recovery.compensator.stop()
         await self.caller.close()
@@ -85,6 +103,8 @@ class Service:
                 await asyncio.sleep(OPEN_AGAIN_S)
         if self.recovery is not None:
             self.recovery.start()
+        if self.messenger is not None:
+            await self.messenger.start()
         self.state.opened = True
 
 
@@ -95,11 +115,17 @@ def build(settings: Settings) -> Service:
     """
     telemetry = Telemetry(settings)
     caller = _caller(settings, telemetry)
-    repository = SqlRepository(settings.database_url) if settings.database_url else None
+    repository = _repository(settings)
     app = new_app(settings.service)
-    recovery = None if repository is None else _mount(app, settings, caller, repository)
+    recovery, messenger = None, None
     if repository is None:
         storefront.mount(app, caller, fallback="fallback" not in settings.disabled)
+    elif settings.service not in CHAINS:
+        messenger = _mount_leaf(app, settings, repository, telemetry)
+    elif settings.broker is None:
+        recovery = _mount_chain(app, settings, caller, repository)
+    else:
+        messenger = _mount_messages(app, settings, settings.broker, repository, telemetry)
     shell = Shell(
         app,
         telemetry,
@@ -110,17 +136,38 @@ def build(settings: Settings) -> Service:
     state = probes.State(draining=lambda: shell.draining)
     if recovery is not None:
         telemetry.backlog.set_function(lambda: recovery.compensator.backlog)
-    probes.mount(app, settings.service, telemetry, repository, state)
+    has_outbox = messenger is not None and messenger.publishes
+    probes.mount(app, settings.service, telemetry, repository, state, has_outbox=has_outbox)
     seed = domain.stock() if settings.service == "inventory" else ()
-    return Service(shell, telemetry, caller, repository, recovery, state, seed)
+    return Service(shell, telemetry, caller, repository, recovery, messenger, state, seed)
 
 
-def _mount(app: FastAPI, settings: Settings, caller: RestCaller, repository: SqlRepository) -> Recovery | None:
-    """Add a service's own resources; return its recovery if it is one that calls others."""
-    if settings.service not in {"orders", "accounts"}:
-        inbox = TransactionalInbox(repository, HANDLERS[settings.service], monotonic_ns, settings.disabled)
-        leaves.MOUNTS[settings.service](app, inbox)
+def _repository(settings: Settings) -> SqlRepository | None:
+    if settings.database_url is None:
         return None
+    return SqlRepository(settings.database_url, VolatileOutbox() if "outbox" in settings.disabled else None)
+
+
+def _mount_leaf(app: FastAPI, settings: Settings, repository: SqlRepository, telemetry: Telemetry) -> Messenger | None:
+    """A service that only records effects: asked over REST and, where there is a broker, by messages too."""
+    handlers = HANDLERS[settings.service]
+    inbox = TransactionalInbox(repository, handlers, monotonic_ns, settings.disabled)
+    leaves.MOUNTS[settings.service](app, inbox)
+    if settings.broker is None:
+        return None
+    return Messenger(
+        settings,
+        settings.broker,
+        repository,
+        telemetry,
+        publishes=False,
+        handle=answering(inbox),
+        accepts=handlers.keys() & set(TYPES.values()),
+    )
+
+
+def _mount_chain(app: FastAPI, settings: Settings, caller: RestCaller, repository: SqlRepository) -> Recovery:
+    """Orders or accounts, where everything is a call within the request."""
     compensator = Compensator(random.Random())
     publisher = FanOutPublisher(caller.send)
     effects = Effects(clock_ns=monotonic_ns, hand_over=compensator.add, disabled=settings.disabled)
@@ -131,6 +178,27 @@ def _mount(app: FastAPI, settings: Settings, caller: RestCaller, repository: Sql
     registration = Registration(repository, publisher, effects)
     accounts.mount(app, registration)
     return Recovery(compensator, registration)
+
+
+def _mount_messages(
+    app: FastAPI, settings: Settings, broker: Broker, repository: SqlRepository, telemetry: Telemetry
+) -> Messenger:
+    """Orders or accounts, where a request is one transaction and messages do the rest."""
+    if settings.service == "accounts":
+        accounts.mount(app, AsyncRegistration(repository, monotonic_ns))
+        return Messenger(settings, broker, repository, telemetry, publishes=True)
+    handler = AsyncOrders(repository, monotonic_ns)
+    orders.mount(app, handler)
+    return Messenger(
+        settings,
+        broker,
+        repository,
+        telemetry,
+        publishes=True,
+        handle=handler.handle,
+        accepts=frozenset({StepDone, StepRefused}),
+        asking=None if "saga-timeout" in settings.disabled else Asking(handler.ask_again, random.Random()),
+    )
 
 
 def _caller(settings: Settings, telemetry: Telemetry) -> RestCaller:

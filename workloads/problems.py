@@ -132,9 +132,9 @@ ALREADY_UNDONE = ProblemType(
 NOT_CANCELLABLE = ProblemType(
     name="order-not-cancellable",
     status=409,
-    title="The order is not confirmed",
+    title="The order does not hold",
     definite=True,
-    doc="Only a confirmed order can be cancelled; `state` says what this one is.",
+    doc="Only an order that is confirmed, or accepted for later, can be cancelled; `state` says what this one is.",
 )
 OVERLOADED = ProblemType(
     name="overloaded",

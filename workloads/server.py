@@ -107,7 +107,7 @@ def _on_signals(service: Service, server: DrainingServer, drain_s: float) -> Non
             server.stop_now()
             return
         log.info("draining", seconds=drain_s)
-        service.shell.draining = True
+        service.drain()
         server.stop_after(drain_s)
 
     for number in (signal.SIGTERM, signal.SIGINT):

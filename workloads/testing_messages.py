@@ -20,7 +20,7 @@ from workloads.handlers.deliveries import Handle, answering
 from workloads.handlers.inbox import TransactionalInbox
 from workloads.handlers.leaves import HANDLERS
 from workloads.handlers.orchestrator import AsyncOrders, AsyncRegistration
-from workloads.messages import AccountRegistered, OrderCancelled, OrderConfirmed, Sent, StepDone, StepRefused
+from workloads.messages import AccountRegistered, OrderCancelled, OrderConfirmed, Sent
 
 LISTENERS: Mapping[type, tuple[str, ...]] = {
     OrderConfirmed: ("email", "analytics", "cache"),
@@ -62,18 +62,15 @@ class MessageShop:
             name: answering(TransactionalInbox(self.repositories[name], handlers, self._clock_ns))
             for name, handlers in HANDLERS.items()
         }
-        self._handles["orders"] = self._on_reply
+        self._handles["orders"] = self.orders.handle
 
     def _clock_ns(self) -> int:
         return self.now_ns
 
-    async def _on_reply(self, message: Sent) -> None:
-        assert isinstance(message, StepDone | StepRefused)
-        await self.orders.on_reply(message)
-
     def restart_orders(self) -> None:
         """What orders had in memory is gone."""
         self.orders = AsyncOrders(self.repositories["orders"], self._clock_ns)
+        self._handles["orders"] = self.orders.handle
 
     def collect(self) -> None:
         """Publish what waits in the outboxes."""

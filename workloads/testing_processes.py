@@ -19,7 +19,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from workloads.settings import SERVICES, Peer, Settings
+from workloads.settings import SERVICES, Broker, Peer, Settings
 
 CALLS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "storefront": {
@@ -34,6 +34,8 @@ CALLS: Mapping[str, Mapping[str, tuple[int, int]]] = {
 }
 """Caller -> callee -> timeout in milliseconds and attempts; tighter than a deployment's, so that tests are quick."""
 READY_WITHIN_S = 30.0
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+"""What an emulated broker takes: anything."""
 
 LAUNCHER = """
 import json, os, sys
@@ -79,9 +81,14 @@ class Reply:
 class ProcessShop:
     """The shop as processes; use as a context manager, so that none is left behind."""
 
-    def __init__(self, folder: Path, *, traces: bool = False) -> None:
-        """Databases, logs and traces go to `folder`."""
+    def __init__(self, folder: Path, *, traces: bool = False, brokers: Mapping[str, Broker] | None = None) -> None:
+        """Databases, logs and traces go to `folder`.
+
+        `brokers`: service -> its queues, which exist already; then the services speak by messages, and only the
+        storefront calls others.
+        """
         self.folder = folder
+        self._brokers = brokers
         self._traces = traces
         self.ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
         self.pids: dict[str, int] = {}
@@ -102,9 +109,10 @@ class ProcessShop:
 
     def settings(self, service: str, **changes: Any) -> Settings:
         """What a service is told, with some fields changed."""
+        calls = CALLS.get(service, {}) if self._brokers is None or service == "storefront" else {}
         peers = {
             callee: Peer(url=f"http://127.0.0.1:{self.ports[callee]}", timeout_ms=timeout_ms, attempts=attempts)
-            for callee, (timeout_ms, attempts) in CALLS.get(service, {}).items()
+            for callee, (timeout_ms, attempts) in calls.items()
         }
         fields = {
             "service": service,
@@ -112,6 +120,7 @@ class ProcessShop:
             "listen": f"127.0.0.1:{self.ports[service]}",
             "database_url": None if service == "storefront" else f"sqlite:///{self.folder}/{service}.db",
             "peers": peers,
+            "broker": (self._brokers or {}).get(service),
             "traces": f"{self.folder}/{service}.traces.jsonl" if self._traces else "",
             **changes,
         }
@@ -127,7 +136,8 @@ class ProcessShop:
     def launch(self, settings: Settings) -> int:
         """Fork one process; return its id."""
         log = str(self.folder / f"{settings.service}.log")
-        return int(self._ask({"service": settings.service, "env": settings.to_env(), "log": log})["pid"])
+        env = {**settings.to_env(), **(CREDENTIALS if settings.broker else {})}
+        return int(self._ask({"service": settings.service, "env": env, "log": log})["pid"])
 
     def wait_ready(self, service: str, port: int | None = None) -> None:
         """Poll /ready. Raise AssertionError with the log if it takes too long."""

@@ -28,7 +28,7 @@ from workloads.telemetry import Telemetry
 
 log = structlog.get_logger()
 
-PROBES = frozenset({"/live", "/ready", "/metrics", "/audit", "/openapi.json"})
+PROBES = frozenset({"/live", "/ready", "/metrics", "/audit", "/backlog", "/openapi.json"})
 BODY_MAX_BYTES = 16 * 1024
 """Every message of the shop is far smaller; the largest, the catalogue on its way to the cache, has 2 KB."""
 DEADLINE_MAX_MS = 60_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI
 from fastapi.responses import Response
@@ -10,9 +10,22 @@ from fastapi.responses import Response
 from workloads.api import bodies
 from workloads.api.bodies import Id, Key
 from workloads.domain import Record
-from workloads.handlers.saga import OrderSaga
 from workloads.messages import PlaceOrder
 from workloads.web import answer
+
+
+class Orders(Protocol):
+    """Whoever runs the orders: one chain of calls, or messages."""
+
+    async def place(self, command: PlaceOrder) -> Record:
+        """The order: confirmed, or pending if it completes later."""
+        ...
+
+    async def find(self, order_id: str) -> Record: ...
+
+    async def cancel(self, order_id: str) -> Record:
+        """The order: cancelled, or cancelling if that completes later."""
+        ...
 
 
 def document(order: Record) -> dict[str, Any]:
@@ -26,22 +39,24 @@ def document(order: Record) -> dict[str, Any]:
     }
 
 
-def mount(app: FastAPI, saga: OrderSaga) -> None:
+def mount(app: FastAPI, handler: Orders) -> None:
     """Add the resources."""
 
     @app.post("/orders")
     async def place(body: bodies.Order, key: Key) -> Response:
-        """Place an order and wait until all of it is done: 201 and Location."""
+        """Place an order: 201 and Location once all of it is done, 202 and Location if it is accepted for later."""
         command = PlaceOrder(key=key, product=body.product, quantity=body.quantity, email=body.email)
-        order = await saga.place(command)
-        return answer(document(order), 201, headers={"Location": f"/orders/{order.id}"})
+        order = await handler.place(command)
+        status = 202 if order.state == "pending" else 201
+        return answer(document(order), status, headers={"Location": f"/orders/{order.id}"})
 
     @app.get("/orders/{order_id}")
     async def find(order_id: Id) -> Response:
         """The order as it stands now."""
-        return answer(document(await saga.find(order_id)))
+        return answer(document(await handler.find(order_id)))
 
     @app.put("/orders/{order_id}/cancellation")
     async def cancel(order_id: Id) -> Response:
-        """Cancel a confirmed order: 200 once shipment, money and stock are undone."""
-        return answer(document(await saga.cancel(order_id)))
+        """Cancel an order: 200 once shipment, money and stock are undone, 202 if that follows later."""
+        order = await handler.cancel(order_id)
+        return answer(document(order), 200 if order.state == "cancelled" else 202)

@@ -1,4 +1,4 @@
-"""What can be read from every service? Liveness, readiness, metrics, and the audit of its records."""
+"""What can be read from every service? Liveness, readiness, metrics, its backlog, and the audit of its records."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 from workloads import problems
 from workloads.domain import Record
 from workloads.handlers.leaves import AUDITED
+from workloads.handlers.steps import UNFINISHED
 from workloads.ports import Repository, Unit
 from workloads.problems import ProblemError
 from workloads.telemetry import Telemetry
@@ -31,8 +32,16 @@ class State:
     """The database can be used and the recovery of unfinished work has begun."""
 
 
-def mount(app: FastAPI, service: str, telemetry: Telemetry, repository: Repository | None, state: State) -> None:
-    """Add the probes."""
+def mount(
+    app: FastAPI,
+    service: str,
+    telemetry: Telemetry,
+    repository: Repository | None,
+    state: State,
+    *,
+    has_outbox: bool = False,
+) -> None:
+    """Add the probes. `has_outbox`: whether the audit says what waits to be published."""
 
     @app.get("/live", tags=["probes"])
     async def live() -> Response:
@@ -53,10 +62,18 @@ def mount(app: FastAPI, service: str, telemetry: Telemetry, repository: Reposito
         """Prometheus text format."""
         return Response(telemetry.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    @app.get("/backlog", tags=["probes"])
+    async def backlog() -> Response:
+        """How many messages wait to be published, and how many orders and accounts are not at their end."""
+        if repository is None:
+            return answer({"outbox": 0, "unfinished": 0})
+        unfinished = await repository.read(_unfinished)
+        return answer({"outbox": await repository.unpublished(), "unfinished": unfinished})
+
     @app.get("/audit", tags=["probes"])
     async def audit() -> Response:
         """Every effect this service has recorded, one JSON object per line."""
-        lines = _lines(service, repository)
+        lines = _lines(service, repository, has_outbox=has_outbox)
         first = await anext(lines, b"")  # a database that does not answer is a 503, not a torn stream
 
         async def rest() -> AsyncIterator[bytes]:
@@ -67,14 +84,26 @@ def mount(app: FastAPI, service: str, telemetry: Telemetry, repository: Reposito
         return StreamingResponse(rest(), media_type="application/x-ndjson")
 
 
-async def _lines(service: str, repository: Repository | None) -> AsyncIterator[bytes]:
+async def _lines(service: str, repository: Repository | None, *, has_outbox: bool) -> AsyncIterator[bytes]:
     after = ("", "")
+    if repository is not None and has_outbox:
+        yield _line(service, _outbox(await repository.unpublished()))
     while repository is not None:
         page = await repository.read(partial(_page, after))
         if not page:
             return
         yield b"".join(_line(service, record) for record in page)
         after = (page[-1].kind, page[-1].id)
+
+
+def _outbox(waiting: int) -> Record:
+    """What waits to be published, as a line of the audit."""
+    state = "pending" if waiting else "drained"
+    return Record(kind="outbox", id="outbox", subject="", key="", state=state, quantity=waiting)
+
+
+def _unfinished(unit: Unit) -> int:
+    return sum(unit.count(kind, UNFINISHED) for kind in ("order", "user"))
 
 
 def _page(after: tuple[str, str], unit: Unit) -> list[Record]:

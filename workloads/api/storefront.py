@@ -42,6 +42,9 @@ COPY_EVERY_S = 1.0
 STALE = {"Warning": '110 - "Response is Stale"'}
 """RFC 7234, 5.5.1."""
 
+CANCELLABLE = frozenset({"pending", "confirmed"})
+"""States of an order that offer the cancel form. A pending one is only seen where orders complete later."""
+
 _EMAIL = hal.field("email", "E-mail address", type="email", maxLength=255)
 HOME = hal.document(
     "/",
@@ -117,7 +120,7 @@ def order_document(order: dict[str, Any]) -> Document:
         href,
         order,
         links={"home": "/", "product": f"/products/{order['product']}"},
-        templates=templates if order["state"] == "confirmed" else None,
+        templates=templates if order["state"] in CANCELLABLE else None,
     )
 
 
@@ -171,10 +174,11 @@ def mount(app: FastAPI, caller: Caller, *, fallback: bool) -> None:
 
     @app.post("/orders")
     async def place(body: bodies.Order, key: Key) -> Response:
-        """Place an order: 201 and Location once all of it is done."""
+        """Place an order: 201 and Location once all of it is done, 202 and Location if it is accepted for later."""
         command = PlaceOrder(key=key, product=body.product, quantity=body.quantity, email=body.email)
         order = await caller.call(command)
-        return hypermedia(order_document(order), 201, {"Location": f"/orders/{order['id']}"})
+        status = 202 if order["state"] == "pending" else 201
+        return hypermedia(order_document(order), status, {"Location": f"/orders/{order['id']}"})
 
     @app.get("/orders/{order_id}")
     async def track(order_id: Id) -> Response:
@@ -183,12 +187,13 @@ def mount(app: FastAPI, caller: Caller, *, fallback: bool) -> None:
 
     @app.put("/orders/{order_id}/cancellation")
     async def cancel(order_id: Id) -> Response:
-        """Cancel a confirmed order; cancelling again changes nothing."""
-        return hypermedia(order_document(await caller.call(CancelOrder(order_id=order_id))))
+        """Cancel an order: 200 once that is done, 202 if it follows later; cancelling again changes nothing."""
+        order = await caller.call(CancelOrder(order_id=order_id))
+        return hypermedia(order_document(order), 202 if order["state"] == "cancelling" else 200)
 
     @app.post("/accounts")
     async def register(body: bodies.Account, key: Key) -> Response:
-        """Open an account: 201 and Location once everybody knows."""
+        """Open an account: 201 and Location; everybody knows, or is sure to learn of it."""
         account = await caller.call(RegisterAccount(key=key, name=body.name, email=body.email))
         href = f"/accounts/{account['id']}"
         return hypermedia(hal.document(href, account, links={"home": "/"}), 201, {"Location": href})

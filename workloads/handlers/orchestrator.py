@@ -19,7 +19,7 @@ from workloads.domain import Record
 from workloads.handlers import order_states
 from workloads.handlers.order_states import Moved
 from workloads.handlers.steps import UNFINISHED
-from workloads.messages import AccountRegistered, Answer, PlaceOrder, RegisterAccount
+from workloads.messages import AccountRegistered, Answer, PlaceOrder, RegisterAccount, Sent, StepDone, StepRefused
 from workloads.ports import Repository, Unit
 from workloads.problems import ProblemError
 
@@ -76,6 +76,12 @@ class AsyncOrders:
 
         if await self._repository.write(work) is None:
             log.warning("reply-about-no-order", order=reply.order_id, step=reply.step)
+
+    async def handle(self, message: Sent) -> None:
+        """`on_reply` for whoever delivers messages; of any other kind is a defect of the wiring: TypeError."""
+        if not isinstance(message, StepDone | StepRefused):
+            raise TypeError(f"orders takes replies, not {type(message).__name__}")
+        await self.on_reply(message)
 
     async def ask_again(self) -> bool:
         """Ask again about at most BATCH orders that are due; return whether there may be more.

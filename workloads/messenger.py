@@ -1,0 +1,121 @@
+"""What runs beside a service's requests where services speak through a broker? Its relay, its consumer, its clock.
+
+start:  (database usable) -> relay, consumer, asking
+drain:  consumer and asking stop; requests go on, and the relay publishes what they leave
+stop:   the relay gets a moment to empty the outbox; what is left there is published by whoever starts next
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Collection
+
+import structlog
+from botocore.exceptions import BotoCoreError
+
+from workloads.broker.consumer import Consumer, Handle
+from workloads.broker.envelope import Envelope, unseal
+from workloads.broker.post import Post
+from workloads.broker.relay import Relay
+from workloads.broker.sqs import SqsBroker
+from workloads.handlers.asking import Asking
+from workloads.ports import Repository
+from workloads.problems import ProblemError
+from workloads.settings import Broker, Settings
+from workloads.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+FLUSH_S = 0.5
+"""How long the relay may go on after the last request."""
+FLUSHED_EVERY_S = 0.02
+OPEN_AGAIN_S = 0.5
+
+
+class Messenger:
+    """Everything of one service that sends and receives messages."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        repository: Repository,
+        telemetry: Telemetry,
+        *,
+        publishes: bool,
+        handle: Handle | None = None,
+        accepts: Collection[type] = (),
+        asking: Asking | None = None,
+    ) -> None:
+        """`publishes`: whether the repository's outbox is used; answers need none.
+
+        `handle` acts on messages of the kinds in `accepts`; None for a service that only sends.
+        """
+        rng = random.Random()
+        self._repository = repository
+        self._broker = SqsBroker(broker)
+        post = Post(broker, run=settings.run_id, source=settings.service)
+        self.publishes = publishes
+        self._relay: Relay | None = None
+        if publishes:
+            self._relay = Relay(repository, self._broker, post=post, telemetry=telemetry, rng=rng)
+        self._consumer: Consumer | None = None
+        if handle is not None and broker.inbound is not None:
+
+            def read(text: str) -> Envelope:
+                return unseal(text, run=settings.run_id, accepts=accepts)
+
+            self._consumer = Consumer(
+                self._broker,
+                broker.inbound,
+                handle,
+                read=read,
+                post=post,
+                telemetry=telemetry,
+                rng=rng,
+                disabled=settings.disabled,
+            )
+        self._asking = asking
+        self._draining: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin in the running loop; returns once the broker's client could be made, which sends nothing yet."""
+        while True:
+            try:
+                await self._broker.open()
+                break
+            except (BotoCoreError, ValueError) as error:
+                log.error("broker-not-usable", error=str(error))
+                await asyncio.sleep(OPEN_AGAIN_S)
+        for part in (self._relay, self._consumer, self._asking):
+            if part is not None:
+                part.start()
+
+    def drain(self) -> None:
+        """Take on nothing new; returns at once."""
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._stop_taking())
+
+    async def stop(self) -> None:
+        """End within some seconds; nothing is lost by it."""
+        self.drain()
+        assert self._draining is not None
+        await self._draining
+        if self._relay is not None:
+            await self._flush()
+            await self._relay.stop()
+        await self._broker.close()
+
+    async def _stop_taking(self) -> None:
+        for part in (self._asking, self._consumer):
+            if part is not None:
+                await part.stop()
+
+    async def _flush(self) -> None:
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                while await self._repository.unpublished():  # noqa: ASYNC110  # the outbox does not say when it is empty
+                    await asyncio.sleep(FLUSHED_EVERY_S)
+        except (TimeoutError, ProblemError) as error:
+            log.warning("left-in-outbox", error=str(error))
