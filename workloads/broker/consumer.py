@@ -36,8 +36,6 @@ RECEIVERS_MAX = 4
 """Receives at once while the queue is deep: what a broker that answers in 2 s needs for 20 messages/s."""
 IN_HAND_MAX = 60
 """Messages received and not yet deleted; beyond it nothing is received."""
-HOLD_FIRST_S = 0.05
-HOLD_MAX_S = 1.0
 POSTPONED_S = (1, 2, 4, 5)
 """How long a message that failed stays hidden, by the number of its delivery; the last for all further ones."""
 STOP_WITHIN_S = 1.0
@@ -107,6 +105,7 @@ class Consumer:
         self._buries = "dead-letters" not in disabled
         self._extends = "visibility" not in disabled
         self._receiving = Outage("receive", rng)
+        self._handling = Outage("handle", rng)
         self._replying = Outage("reply", rng)
         self._hands = Hands(broker, inbound.visibility_timeout_s)
         self._deletions = Deletions(broker, Outage("delete", rng), self._end)
@@ -116,6 +115,7 @@ class Consumer:
         self._may_receive.set()
         self._holding = False
         self._receivers: set[asyncio.Task[None]] = set()
+        self._asking = 0
         self._others: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
         self._heart: asyncio.Task[None] | None = None
@@ -144,6 +144,7 @@ class Consumer:
     # --- receiving ------------------------------------------------------------------------------
 
     def _add_receiver(self) -> None:
+        self._asking += 1
         _spawn(self._receivers, self._receive())
 
     async def _receive(self) -> None:
@@ -159,9 +160,10 @@ class Consumer:
             if deliveries:
                 self._take(deliveries)
             if len(deliveries) < BATCH_MAX:
-                if len(self._receivers) > 1:
+                if self._asking > 1:
+                    self._asking -= 1
                     return
-            elif len(self._receivers) < RECEIVERS_MAX and not self._stopping.is_set():
+            elif self._asking < RECEIVERS_MAX and not self._stopping.is_set():
                 self._add_receiver()
 
     def _take(self, deliveries: list[Delivery]) -> None:
@@ -223,33 +225,33 @@ class Consumer:
 
     async def _finish_one(self, delivery: Delivery) -> _Handled | _Dead | None:
         """Work on a message until something comes of it; None: later, in another delivery."""
-        hold_s = HOLD_FIRST_S
+        first = True
         try:
             while True:
                 try:
-                    outcome = await self._attempt(delivery)
+                    outcome = await self._attempt(delivery, first)
                     if self._buries or not isinstance(outcome, _Dead):
+                        self._handling.over()
                         return outcome
                     why = outcome.detail
                 except _Held as held:
                     why = str(held)
                 if self._stopping.is_set():
                     return None
-                self._hold(why)
-                await self._pause(hold_s * self._rng.uniform(0.5, 1.0))
-                hold_s = min(HOLD_MAX_S, hold_s * 2)
+                first = False
+                self._hold()
+                await self._pause(self._handling.failed(why))
         finally:
             self._holding = False
             self._gate()
 
-    def _hold(self, why: str) -> None:
+    def _hold(self) -> None:
         if not self._holding:
-            log.warning("consumer-held", error=why)
             self._holding = True
             self._telemetry.messages("held")
             self._gate()
 
-    async def _attempt(self, delivery: Delivery) -> _Handled | _Dead | None:
+    async def _attempt(self, delivery: Delivery, first: bool) -> _Handled | _Dead | None:
         try:
             envelope = self._read(delivery.body)
         except Unreadable as error:
@@ -262,7 +264,8 @@ class Consumer:
             return self._failed(delivery, error)
         except Exception as error:
             # the border of a worker loop: whatever a handler raises is a failed delivery
-            log.exception("handler-failed", message=type(envelope.message).__name__, id=envelope.id)
+            if first:
+                log.exception("handler-failed", message=type(envelope.message).__name__, id=envelope.id)
             return self._failed(delivery, error)
 
     async def _apply(self, envelope: Envelope) -> _Handled:

@@ -21,7 +21,7 @@ from workloads.broker.ports import (
 from workloads.settings import Inbound
 
 WAIT_S = 2.0
-LOOK_S = 0.01
+LOOK_S = 0.02
 REPETITION_S = 300.0
 
 
