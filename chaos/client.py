@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -51,8 +51,8 @@ class LocalCloud:
         return Live(
             deployment=_deployment(raw.get("deployment")),
             faults=tuple(state for f in raw.get("faults", ()) if (state := _state(f)).state is State.ON),
-            brokers=_names(raw, "broker"),
-            queues=_names(raw, "queue"),
+            brokers=(brokers := _names(raw, "broker", lambda r: bool(r.get("embedded")))),
+            queues=_names(raw, "queue", lambda r: r.get("broker") in brokers),
         )
 
     def put(self, deployment: str, lease: str, fault: Fault, ttl_s: float) -> LeaseState:
@@ -92,9 +92,10 @@ class LocalCloud:
     def depth(self, deployment: str, queue: str) -> int:
         raw = self._ask("GET", f"/deployments/{deployment}/queues/{queue}")
         try:
-            return int(raw["depth"]["visible"]) + int(raw["depth"]["in_flight"])
+            return sum(int(raw["messages"][which]) for which in ("visible", "in_flight", "delayed"))
         except (KeyError, TypeError, ValueError) as error:
-            raise CloudError(f"the local cloud does not say how deep {queue!r} is: {raw!r}", definite=True) from error
+            said = f"the local cloud cannot say how deep {queue!r} is now: its state is {raw.get('state')}"
+            raise CloudError(said, definite=True) from error
 
     def _lease(self, deployment: str, lease: str) -> str:
         return f"/deployments/{deployment}/faults/{lease}"
@@ -131,9 +132,9 @@ def _state(raw: Mapping[str, Any], lease: str = "") -> LeaseState:
         raise CloudError(f"not the state of a lease: {raw!r}", definite=False) from error
 
 
-def _names(raw: Mapping[str, Any], kind: str) -> frozenset[str]:
-    """Of all resources of a kind that the local cloud runs."""
-    return frozenset(str(r.get("name")) for r in raw.get("resources", ()) if r.get("kind") == kind)
+def _names(raw: Mapping[str, Any], kind: str, ours: Callable[[Mapping[str, Any]], bool]) -> frozenset[str]:
+    """Of those resources of a kind that the local cloud runs itself."""
+    return frozenset(str(r.get("name")) for r in raw.get("resources", ()) if r.get("kind") == kind and ours(r))
 
 
 def _deployment(raw: Any) -> Deployment:

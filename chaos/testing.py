@@ -111,11 +111,11 @@ class FakeCloud:
             },
         )
 
-    def resources(self) -> list[dict[str, str]]:
+    def resources(self) -> list[dict[str, Any]]:
         """What the fake says it runs, as far as that is asked for."""
         return [
-            *({"kind": "broker", "name": name} for name in brokers(self.stage)),
-            *({"kind": "queue", "name": name} for name in self.depths),
+            *({"kind": "broker", "name": name, "embedded": True} for name in brokers(self.stage)),
+            *({"kind": "queue", "name": name, "broker": BROKER} for name in self.depths),
         ]
 
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
@@ -185,7 +185,7 @@ class FakeCloud:
                 record = json.loads(self.deployment().to_json())
                 return 200, {"deployment": record, "resources": self.resources(), "faults": faults}
             case ["GET", "deployments", name, "queues", queue] if name == self.name and queue in self.depths:
-                return 200, {"name": queue, "depth": {"visible": self.depths[queue], "in_flight": 0}}
+                return 200, {"name": queue, "messages": {"visible": self.depths[queue], "in_flight": 0, "delayed": 0}}
             case ["PUT", "deployments", name, "faults", lease] if name == self.name:
                 return await self._put(lease, body)
             case ["POST", "deployments", name, "faults", lease, "renew"] if name == self.name:
