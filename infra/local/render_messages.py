@@ -28,14 +28,16 @@ SHORT_VISIBILITY_S = 1
 REGION = "us-east-1"
 """The embedded broker's only one, and the default for the user's own."""
 
+EMBEDDED_CREDENTIALS = {"aws_access_key_id": "embedded", "aws_secret_access_key": "embedded"}
+"""The embedded broker asks nobody who they are, but the SDK signs requests in any case."""
+
 EMBEDDED_ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "embedded",
-    "AWS_SECRET_ACCESS_KEY": "embedded",
+    **{name.upper(): value for name, value in EMBEDDED_CREDENTIALS.items()},
     "AWS_CONFIG_FILE": "/dev/null",
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-"""The SDK signs requests in any case; nothing of the user's own is to be found."""
+"""What a service's SDK finds: nothing of the user's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -15,11 +16,13 @@ import httpx
 
 from infra.local.client import LocalCloud
 from infra.local.driver import apply
-from infra.local.errors import CloudError, CloudUnreachable, Unavailable
+from infra.local.errors import CloudError, CloudUnreachable, Invalid, Unavailable
 from infra.local.home import Home, below, default_home
+from infra.local.messages import Messages
 from infra.local.ports import port_range
 from infra.local.processes import stat_of, tagged
 from infra.local.render import render
+from infra.local.render_messages import own_broker, own_broker_problems
 from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT, TAG_RUN
 from stages.deployment import Deployment
 from stages.model import Stage
@@ -37,6 +40,7 @@ class LocalTarget:
         """`home`: where the local cloud keeps its things; STAGES_HOME or the default if None."""
         self.home = Home.at(home if home is not None else default_home(os.environ))
         self.cloud = LocalCloud(self.home)
+        self._messages = Messages(self.cloud)
 
     def up(
         self,
@@ -51,9 +55,12 @@ class LocalTarget:
         """Deploy a stage and return once the edge has answered a user's request.
 
         Repeating it repairs what is missing. With `owner_pid`, everything is torn down when that process
-        ends. After an error what was deployed stays, for its logs; `down` removes it.
+        ends. After an error what was deployed stays, for its logs; `down` removes it. Messages go through the
+        embedded broker, or the one that STAGES_BROKER_URL names.
         """
-        resources = render(stage, run_id=run_id, variant=variant)
+        if found := own_broker_problems(os.environ):
+            raise Invalid.of("broker", found)
+        resources = render(stage, run_id=run_id, variant=variant, broker=own_broker(os.environ))
         request = {"stage": stage.name, "run_id": run_id, "variant": variant, "owner_pid": owner_pid}
         deployed = self.cloud.put(f"/deployments/{name}", request)
         on_progress("local cloud")
@@ -64,9 +71,14 @@ class LocalTarget:
         return deployment
 
     def down(self, name: str) -> None:
-        """Leave nothing of a deployment; fine if there is none."""
+        """Leave nothing of a deployment; fine if there is none.
+
+        Raise Unavailable if a broker of the user's own does not let its queues be deleted; the rest is gone then.
+        """
         if not self.cloud.blank or self._processes(name):
-            self.cloud.delete(f"/deployments/{name}")
+            left = self.cloud.delete(f"/deployments/{name}")["left"]
+            if left:
+                raise Unavailable(f"{name} is gone, but your own broker still holds: {'; '.join(left)}")
 
     def list(self) -> Sequence[dict[str, Any]]:
         """One entry per deployment: name, stage, run_id, variant, owner_pid, state, services, faults."""
@@ -98,6 +110,18 @@ class LocalTarget:
                             yield json.loads(line)
             except (httpx.HTTPError, ValueError) as error:
                 raise Unavailable(f"audit of {service} at {instance.url}: {error!r}; log: {instance.log}") from error
+
+    def backlog(self, name: str) -> Mapping[str, int]:
+        """What is accepted and not done yet: {"outbox", "unfinished", "queued"}. Raise Unavailable."""
+        return self._messages.backlog(name)
+
+    def dead_letters(self, name: str) -> Sequence[dict[str, Any]]:
+        """Every dead letter: queue, dead_letter_queue, consumer, id, reason, detail, since_utc, died_ns, ..., body."""
+        return self._messages.dead_letters(name)
+
+    def redrive(self, name: str, queue: str | None = None, ids: Sequence[str] | None = None) -> Mapping[str, int]:
+        """Send dead letters back where they came from, all or some: {"moved", "left"}; may be repeated."""
+        return self._messages.redrive(name, queue, ids)
 
     def usage(self, deployment: Deployment) -> dict[str, float]:
         """What the deployment costs now: memory_mb (proportional: shared pages are counted once), processes, cpu_s."""
@@ -138,10 +162,14 @@ class LocalTarget:
             found.append(f"the local target needs Linux (process groups, pidfd, /proc), this is {sys.platform}")
         elif not hasattr(os, "pidfd_open"):
             found.append("this Python was built without pidfd_open; use a build for Linux 5.3 or newer")
+        env = env if env is not None else os.environ
         try:
-            port_range(env if env is not None else os.environ)
+            port_range(env)
         except CloudError as error:
             found.append(str(error))
+        found += own_broker_problems(env)
+        if importlib.util.find_spec("ministack") is None and own_broker(env) is None:
+            found.append("ministack, the embedded broker, is not installed: `make setup`, or set STAGES_BROKER_URL")
         free_mb = shutil.disk_usage(_existing(self.home.path)).free / 2**20
         if free_mb < 200:
             found.append(f"{self.home.path} has {free_mb:.0f} MB free, 200 are needed for logs, traces and databases")
