@@ -7,11 +7,12 @@ An operation that waits for k exchanges between systems, one after the other, an
 its latency over the added round-trip time is k, whatever the machine. `fit` measures that slope from blocks of
 requests, each at one distance, and judges it against k.
 
-The estimate is Theil and Sen's: the median of the slopes of all pairs of blocks at different distances, a block being
-represented by its median. Blocks, not requests, are the units: requests of one block share the machine's mood at the
-time, so an interval from thousands of them would be far too sure of itself. The interval is the exact one that belongs
-to the estimate (Kendall's rank test under ties): it asks of the disturbances only that they do not depend on the
-distance, which whoever orders the blocks has to see to.
+The estimate is Theil and Sen's: the median of the slopes of all pairs of blocks at different distances. A block stands
+for itself with its lower quartile: queues, retries and a busy machine only ever add, and the round trips are in every
+request. Blocks, not requests, are the units: requests of one block share the machine's mood at the time, so an interval
+from thousands of them would be far too sure of itself. The interval is the exact one that belongs to the estimate
+(Kendall's rank test under ties): it asks of the disturbances only that they do not depend on the distance, which
+whoever orders the blocks has to see to.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ TOLERANCE = 0.5
 """Round trips come whole: a slope nearer than this to a whole number means that number."""
 
 FEWEST_REQUESTS = 8
-"""A block with fewer plain answers has no median worth the name."""
+"""A block with fewer plain answers has no lower quartile worth the name."""
 
 LEFT_OUT_MAX = 0.1
-"""Share of requests at one distance that may fail, fall back, stay unsent or be hidden by a stall: beyond, those that
-are left are a selection."""
+"""Share of requests at one distance that may fail, fall back or stay unsent: beyond, those that are left are a
+selection. (What a stall hides is hidden by its time, not by its outcome: that only makes them fewer.)"""
 
 LAG_MAX = 0.1
 """Round trips that the generator's own lag may feign, at most: a fifth of the tolerance."""
@@ -96,10 +97,10 @@ class Block:
     latencies_ms: Sequence[float]
     """Of plain answers: good, not from a fallback, not near a stall."""
     left_out: int = 0
-    """Requests that were due and are not among them."""
+    """Requests that were due, not near a stall, and are not among them."""
     lag_ms: float = 0.0
-    """Median of how late the generator sent them; latency counts from the intended start, so it is part of it. Only
-    the median matters to a median: single requests sent late are no harm here."""
+    """Median of how late the generator sent them; latency counts from the intended start, so it is part of it. Single
+    requests sent late do no harm to a quartile."""
 
     @property
     def added_ms(self) -> float:
@@ -108,7 +109,13 @@ class Block:
 
     @property
     def median_ms(self) -> float:
+        """What people are shown."""
         return median(self.latencies_ms)
+
+    @property
+    def undisturbed_ms(self) -> float:
+        """What the slope is taken from: the lower quartile, nearest rank."""
+        return sorted(self.latencies_ms)[(len(self.latencies_ms) - 1) // 4]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +128,7 @@ class Line:
     high: float
     """Ends of the slope's interval."""
     at_zero_ms: float
-    """Latency without added distance."""
+    """Median latency without added distance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +146,7 @@ def line(blocks: Sequence[Block]) -> Line | None:
     """The line through blocks of enough requests; None where so few, or so alike, have no interval of CONFIDENCE."""
     used = [b for b in blocks if len(b.latencies_ms) >= FEWEST_REQUESTS]
     slopes = sorted(
-        (b.median_ms - a.median_ms) / (b.added_ms - a.added_ms)
+        (b.undisturbed_ms - a.undisturbed_ms) / (b.added_ms - a.added_ms)
         for a, b in combinations(used, 2)
         if a.added_ms != b.added_ms
     )
@@ -197,8 +204,8 @@ def _selection(blocks: Sequence[Block]) -> str:
         left_out, used = sum(b.left_out for b in there), sum(len(b.latencies_ms) for b in there)
         if left_out > LEFT_OUT_MAX * (left_out + used):
             return (
-                f"at {distance:g} ms one way {left_out} of {left_out + used} requests failed, fell back, "
-                "were not sent or met a stall"
+                f"at {distance:g} ms one way {left_out} of {left_out + used} requests failed, "
+                "fell back or were not sent"
             )
     return ""
 

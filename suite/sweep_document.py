@@ -121,12 +121,13 @@ def _block(
     swept: SweptBlock, requests: Iterable[Invocation], unsent: Iterable[int], censor: Censor, slo_ms: int
 ) -> Block:
     """One operation in one block; `unsent` are the intended starts of requests that the generator failed to send."""
-    due = [i for i in requests if swept.holds(i.intended_ns)]
-    plain = [i for i in due if i.outcome is Outcome.OK and not i.degraded and not censor.hides(i.intended_ns, slo_ms)]
+    due = [i for i in requests if swept.holds(i.intended_ns) and not censor.hides(i.intended_ns, slo_ms)]
+    plain = [i for i in due if i.outcome is Outcome.OK and not i.degraded]
+    lost = sum(swept.holds(at_ns) and not censor.hides(at_ns, slo_ms) for at_ns in unsent)
     return Block(
         one_way_ms=swept.one_way_ms,
         latencies_ms=[i.latency_ms for i in plain],
-        left_out=len(due) - len(plain) + sum(swept.holds(at_ns) for at_ns in unsent),
+        left_out=len(due) - len(plain) + lost,
         lag_ms=median(i.lag_ms for i in plain) if plain else 0.0,
     )
 
