@@ -13,6 +13,7 @@ from typing import Any
 
 from stages.blast_radius import Effect
 from stages.model import Stage
+from suite.report.words import figure
 
 UNKNOWN = "unknown"
 """The measured class of a cell that was not decided."""
@@ -115,6 +116,7 @@ def why_falls(
 
 
 def _between(found: Reach) -> str:
-    if round(found.low, 2) == round(found.high, 2):
-        return f"{found.measured:.2f}"
-    return f"{found.low:.2f} to {found.high:.2f}"
+    """From the rounded figures of the document, so that a report of those says the same."""
+    shown = found.document()
+    low, high = figure(shown["low"]), figure(shown["high"])
+    return figure(shown["measured"]) if low == high else f"{low} to {high}"

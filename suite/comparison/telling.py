@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from suite.comparison.operations import listed
+from suite.comparison.operations import CHANGED_RATIO, listed
 from suite.report.words import count, milliseconds
 
 Json = Mapping[str, Any]
@@ -80,10 +80,14 @@ def _completed(operations: list[Json], before: str, after: str, *, later: bool) 
             continue
         for name, now in stages[after]["completions"].items():
             was = stages[before]["completions"].get(name, {}).get("p50_ms")
-            if was and now["p50_ms"] and was != now["p50_ms"] and (now["p50_ms"] > was) is later:
+            if was and now["p50_ms"] and _moved(was, now["p50_ms"], later):
                 said.append(f"{name} {milliseconds(now['p50_ms'])} (before {milliseconds(was)})")
     if said:
         yield f"what was accepted is complete {'later' if later else 'sooner'}, at p50: {', '.join(said)}"
+
+
+def _moved(was: float, now: float, later: bool) -> bool:
+    return now >= was * CHANGED_RATIO if later else was >= now * CHANGED_RATIO
 
 
 def _worse(faults: list[Json], step: Json) -> Iterator[str]:

@@ -142,9 +142,9 @@ def _step(raw: Json) -> Step:
         because=text(raw, "because"),
         change=text(raw, "change"),
         reason=text(raw, "reason"),
-        sentences=names(raw.get("sentences") or ()),
-        bought=names(raw.get("bought") or ()),
-        paid=names(raw.get("paid") or ()),
+        sentences=names(raw.get("sentences") or (), 2000),
+        bought=names(raw.get("bought") or (), 2000),
+        paid=names(raw.get("paid") or (), 2000),
     )
 
 

@@ -35,7 +35,7 @@ def _figures(found: Comparison) -> Table:
     table.add_column("")
     for name in found.stages:
         table.add_column(Text(name, "bold"))
-    table.add_row(Text("blast radius under the same faults"), *(_radius(found, name, "") for name in found.stages))
+    table.add_row(Text("blast radius, same faults"), *(_radius(found, name, "") for name in found.stages))
     for effect in ("failing", "delayed", "degraded", "unknown"):
         if any(r.effects[effect] for r in found.radii.values()):
             label = "not decided" if effect == "unknown" else effect

@@ -31,10 +31,11 @@ def text(raw: Json, key: str) -> str:
     return "" if value is None else line(value, most=2000)
 
 
-def names(value: object) -> tuple[str, ...]:
+def names(value: object, most: int = 300) -> tuple[str, ...]:
+    """One or several texts, each at most `most` characters."""
     if isinstance(value, str):
-        return (line(value),)
-    return tuple(line(item) for item in value) if isinstance(value, Iterable) else ()
+        return (line(value, most),)
+    return tuple(line(item, most) for item in value) if isinstance(value, Iterable) else ()
 
 
 def verdict_of(raw: Json) -> str:
