@@ -1,28 +1,53 @@
-"""How is a client of the AWS SDK made so that it starts and calls cheaply? Its models are read before the fork.
+"""How is a client of the AWS SDK made so that it starts and calls cheaply? Models before the fork, calls trimmed.
 
 Reading and parsing the SDK's service models is nearly all of what a client costs to make; `preload` does it
-once in the process that services are forked from.
+once in the process that services are forked from. For an endpoint of one's own over plain HTTP (an emulator,
+a wire to it) a call is trimmed of what it needs only on AWS itself: choosing an endpoint, proxies, and
+telling AWS about the caller. AWS itself is called by the SDK as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession, ClientCreatorContext
+from aiobotocore.session import AioSession
+from botocore import UNSIGNED, handlers
+from botocore.exceptions import NoCredentialsError, UnknownServiceError
 from botocore.loaders import Loader
 
+from workloads.broker.plain_http import PlainSession
+from workloads.broker.signing import Signer
 from workloads.settings import Broker
 
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 6.0
-"""Above a receive's wait of 2 s on a broker that is 2 s slow each way; what a silent one costs."""
+"""Above a receive's wait of 2 s on a broker that is 2 s slow; what a silent one costs."""
 ATTEMPTS = 2
 """The SDK repeats a throttled or broken call once; consumer and relay go on from there."""
 KEEP_ALIVE_S = 4.0
-"""Shorter than the broker's 5 s, so that no call meets a connection that is being closed."""
+"""Shorter than the embedded broker's 5 s, so that no call meets a connection that is being closed."""
 CONNECTIONS = 32
+RULES = "endpoint-rule-set-1"
+
+
+class _WithoutRules(Loader):  # type: ignore[misc]  # the SDK has no types
+    """The models without the rules that choose an endpoint: there is only one."""
+
+    def __init__(self, models: Loader) -> None:
+        super().__init__()
+        self._models = models
+
+    def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
+        if type_name == RULES:
+            raise UnknownServiceError(service_name=service_name, known_service_names="")
+        return self._models.load_service_model(service_name, type_name, api_version)
+
+    def load_data(self, name: str) -> Any:
+        return self._models.load_data(name)
 
 
 @cache
@@ -32,31 +57,40 @@ def preload() -> Loader:
     for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
         loader.load_data(name)
     for service in ("sqs", "sns"):
-        for part in ("service-2", "endpoint-rule-set-1"):
+        for part in ("service-2", RULES):
             loader.load_service_model(service, part)
     return loader
 
 
-def new_session() -> AioSession:
-    """A session on the preloaded models."""
+@asynccontextmanager
+async def client(service: str, settings: Broker) -> AsyncIterator[Any]:
+    """A client of 'sqs' or 'sns'; it connects with its first call. Raise the SDK's BotoCoreError if that cannot be."""
     session = AioSession()
-    session.register_component("data_loader", preload())
-    return session
+    options: dict[str, Any] = {
+        "connector_args": {"keepalive_timeout": KEEP_ALIVE_S},
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": READ_TIMEOUT_S,
+        "max_pool_connections": CONNECTIONS,
+        "parameter_validation": False,
+        "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
+    }
+    trimmed = (settings.endpoint or "").startswith("http://")
+    session.register_component("data_loader", _WithoutRules(preload()) if trimmed else preload())
+    if trimmed:
+        options |= {"http_session_cls": PlainSession, "signature_version": UNSIGNED, "user_agent": "shop"}
+    async with session.create_client(
+        service, region_name=settings.region, endpoint_url=settings.endpoint, config=AioConfig(**options)
+    ) as made:
+        if trimmed:
+            await _trim(made, session, settings.region, service)
+        yield made
 
 
-def client(service: str, settings: Broker, session: AioSession | None = None) -> ClientCreatorContext:
-    """A client of 'sqs' or 'sns' as an async context manager; it connects with its first call."""
-    options: dict[str, Any] = {"region_name": settings.region, "endpoint_url": settings.endpoint}
-    return (session or new_session()).create_client(
-        service,
-        config=AioConfig(
-            connector_args={"keepalive_timeout": KEEP_ALIVE_S},
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            max_pool_connections=CONNECTIONS,
-            parameter_validation=False,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            user_agent="shop",
-        ),
-        **options,
-    )
+async def _trim(made: Any, session: AioSession, region: str, service: str) -> None:
+    credentials = await session.get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
+    events = made.meta.events
+    events.unregister("request-created", handlers.add_retry_headers)
+    events.unregister("before-call", handlers.add_recursion_detection_header)
+    events.register("request-created", Signer(credentials, region, service))

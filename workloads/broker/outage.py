@@ -1,4 +1,4 @@
-"""How long is a part left alone that does not do its work? The log hears of it once when it goes, once when it is back."""
+"""How long is a part left alone that does not do its work? The log hears of it when it goes and when it is back."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 
 from workloads.broker.client import client
@@ -37,11 +36,11 @@ class SqsBroker:
         self._sqs: Any = None
         self._sns: Any = None
 
-    async def open(self, session: AioSession | None = None) -> None:
-        """Make the clients. Raise BotoCoreError if the SDK finds no usable configuration; nothing is sent yet."""
-        self._sqs = await self._stack.enter_async_context(client("sqs", self._settings, session))
+    async def open(self) -> None:
+        """Make the clients, which send nothing yet. Raise BotoCoreError or ValueError if the SDK lacks something."""
+        self._sqs = await self._stack.enter_async_context(client("sqs", self._settings))
         if self._settings.topic is not None:
-            self._sns = await self._stack.enter_async_context(client("sns", self._settings, session))
+            self._sns = await self._stack.enter_async_context(client("sns", self._settings))
 
     async def close(self) -> None:
         """Close the connections; calls under way fail."""
