@@ -17,11 +17,11 @@ from rich.console import Console, RenderableType
 
 from stages.catalogue import STAGES
 from stages.history import Phase, Record, merged
-from suite import sweep_page as page
 from suite.bootstrap import choose_deployment, new_run_id, target
 from suite.environment import describe
 from suite.progress import Progress
 from suite.publish import STAGE_MARK
+from suite.report import distance as page
 from suite.show import table
 from suite.store import RUNS, Store
 from suite.sweep import SweepResult, SweepTools, sweep_stage
