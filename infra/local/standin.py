@@ -4,7 +4,8 @@
 
 listens on the address in STAND_IN_LISTEN and speaks HTTP/1.1 with keep-alive. Every path answers 200 with
 the instance's pid and word; `/slow?ms=N` waits first; `/db` writes the SQLite file STAND_IN_DATABASE and
-answers 503 when it is locked; `/big?bytes=N` answers N bytes. SIGTERM drains: open requests are finished,
+answers 503 when it is locked; `/big?bytes=N` answers N bytes; `/send?port=N&queue=URL&text=T` says SendMessage to
+a broker at that port and answers without waiting for the broker. SIGTERM drains: open requests are finished,
 idle connections closed.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -31,6 +33,7 @@ class StandIn:
         self._database = env.get("STAND_IN_DATABASE", "").removeprefix("sqlite:///")
         self._word = env.get("STAND_IN_WORD", "")
         self._idle: set[asyncio.StreamWriter] = set()
+        self._sent: list[asyncio.StreamWriter] = []
         self._busy = 0
         self._draining = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -73,7 +76,20 @@ class StandIn:
             return 200, b"x" * int(query["bytes"])
         if parts.path == "/db":
             return self._touch()
+        if parts.path == "/send":
+            return await self._send(int(query["port"]), query["queue"], query["text"])
         return 200, f"{os.getpid()} {self._word}".encode()
+
+    async def _send(self, port: int, queue: str, text: str) -> tuple[int, bytes]:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        self._sent.append(writer)  # it stays open: a connection that is closed takes its bytes along politely
+        body = json.dumps({"QueueUrl": queue, "MessageBody": text})
+        head = (
+            f"POST / HTTP/1.1\r\nhost: x\r\nx-amz-target: AmazonSQS.SendMessage\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        writer.write((head + body).encode())
+        await writer.drain()
+        return 200, b"said"
 
     def _touch(self) -> tuple[int, bytes]:
         try:
