@@ -130,8 +130,8 @@ def test_cells_that_change_say_how_and_why_at_both_stages(run: Sample) -> None:
             "after": "async",
             "change": "better",
             "because": "sync: place-order fails because storefront calls orders and orders calls payments "
-            "synchronously, and payments does not answer; async: place-order is delayed because storefront calls orders "
-            "synchronously, and orders commands payments by message, and payments does not answer",
+            "synchronously, and payments does not answer; async: place-order is delayed because storefront calls "
+            "orders synchronously, and orders commands payments by message, and payments does not answer",
         }
     ]
 

@@ -40,6 +40,29 @@ def test_mark_of_a_cell(predicted: str, measured: str, verdict: str, mark: str) 
     assert (found.shown == "unknown") == (mark == "unknown")
 
 
+def test_undecided_but_no_worse_than_predicted_is_hatched_and_no_trouble() -> None:
+    run = run_of(cell(predicted="delayed", measured="unknown", verdict="valid"))
+    assert run.stages[0].cells[0].bounded
+    assert run.stages[0].cells[0].shown == "unknown"
+    assert troubles(run) == []
+
+
+def test_lost_completions_are_trouble() -> None:
+    completion = {"operation": "place-order", "n": 9, "lost": 2, "verdict": "invalid", "because": "never came for o-1"}
+    found = troubles(load({"stages": {"async": {"verdict": "invalid", "completions": {"email-sent": completion}}}}))
+    assert [(t.verdict, t.where, t.what) for t in found] == [
+        ("invalid", "email-sent, without faults", "never came for o-1")
+    ]
+
+
+def test_dead_letters_are_none_where_nobody_looked() -> None:
+    def letters(**more: Any) -> Any:
+        return load({"stages": {"async": {"verdict": "valid", **more}}}).stages[0].letters
+
+    assert (letters(), letters(dead_letters=[])) == (None, ())
+    assert letters(dead_letters=[{"queue": "q", "reason": "malformed"}])[0].reason == "malformed"
+
+
 def test_interval_comes_from_the_document_or_is_computed_for_display() -> None:
     given = run_of(cell(evidence={"interval": [0.0, 0.05]})).stages[0].cells[0]
     computed = run_of(cell()).stages[0].cells[0]
@@ -60,6 +83,8 @@ def test_interval_comes_from_the_document_or_is_computed_for_display() -> None:
         ("inventory-database-slow", "dependency"),
         ("shop-cluster-outage", "cluster"),
         ("broker-outage", "broker"),
+        ("payments-poisoned", "broker"),
+        ("orders-killed-publishing", "process"),
         ("registry-outage", "mesh"),
         ("something-else", "other"),
     ],
@@ -74,6 +99,9 @@ def test_rows_of_all_stages_are_aligned_by_fault() -> None:
     assert set(rows) == set(run.fault_names)
     assert all(len(row.stages) == 2 for row in rows.values())
     assert rows["orders-email-reset"].stages[1].cells == (None,) * 6
+    assert rows["orders-email-reset"].stages[1].empty
+    assert rows["orders-email-reset"].differs
+    assert not rows["orders-killed"].differs
     assert not rows["payments-killed"].notable
     assert rows["email-cpu-starved"].notable
 

@@ -48,7 +48,22 @@ def test_a_missing_control_is_said() -> None:
     ]
 
 
-@pytest.mark.parametrize("evidence", [{}, {"baseline_n": "x", "margin": None, "strict": 3, "exposed_s": [], "pool": 1}])
+@pytest.mark.parametrize(
+    ("completions", "said"),
+    [
+        ({"n": 60, "late": 52, "lost": 0, "worst_ms": 8400}, "of 60 accepted 52 late; the slowest took 8.4 s"),
+        ({"n": 60, "late": 2, "overdue": 1, "lost": 1}, "of 60 accepted 2 late, 1 long after the fault's end, 1 never"),
+        ({"n": 60, "late": 0, "lost": 0, "worst_ms": None}, "of 60 accepted all in time"),
+    ],
+)
+def test_completions_under_a_fault_are_told(completions: dict[str, object], said: str) -> None:
+    assert facts({"completions": completions}) == [("completed", said)]
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [{}, {"baseline_n": "x", "margin": None, "strict": 3, "exposed_s": [], "pool": 1}, {"completions": {"n": 0}}],
+)
 def test_nothing_to_say_is_nothing_said(evidence: dict[str, object]) -> None:
     assert facts(evidence) == []
 

@@ -67,6 +67,16 @@ def invalid_html(invalid: Sample) -> str:
 
 
 @pytest.fixture(scope="module")
+def both() -> Sample:
+    return sample("valid", stages=("sync", "async"))
+
+
+@pytest.fixture(scope="module")
+def both_page(both: Sample) -> Page:
+    return Page(render(both))
+
+
+@pytest.fixture(scope="module")
 def page(invalid_html: str) -> Page:
     return Page(invalid_html)
 
@@ -103,6 +113,43 @@ def test_leaks_are_marked_in_the_cell_in_the_row_and_at_the_top(page: Page) -> N
     text = "".join(page.text)
     assert len(leaking) == len(labels) == 3
     assert "sync: payments-paused × track-order" in text.split("Blast radius")[0]
+
+
+def test_first_screen_of_several_stages_is_their_comparison(both_page: Page) -> None:
+    ids = both_page.values("id")
+    text = "".join(both_page.text)
+    assert ids.index("comparison") < ids.index("matrix") < ids.index("changed")
+    assert "radius" not in ids
+    assert "The blast radius falls: " in text
+    assert "orders commands payments by message: there is no such wire" in text
+    assert "sync has no broker" in text
+    segments = [a["title"].partition(":")[0] for _, a in both_page.tags if a.get("class", "").startswith("piece ")]
+    assert segments == ["failing", "degraded", "failing", "delayed", "degraded"]
+
+
+def test_a_single_stage_keeps_its_own_first_screen() -> None:
+    ids = Page(render(sample("valid", faults=3))).values("id")
+    assert "radius" in ids
+    assert {"comparison", "changed"}.isdisjoint(ids)
+
+
+def test_delayed_cells_tell_what_was_completed_and_how_it_was_before(both_page: Page) -> None:
+    cells = [a["class"] for _, a in both_page.tags if a.get("class", "").startswith("cell m-delayed")]
+    text = "".join(both_page.text)
+    assert len(cells) > 10
+    assert "late; the slowest took" in text
+    assert "since syncbetter. Sync: place-order fails because" in text
+
+
+def test_completions_and_dead_letters_are_listed(both_page: Page) -> None:
+    text = "".join(both_page.text)
+    assert "order-completedplace-order" in text
+    assert "payments-commandspaymentsmalformed" in text
+
+
+def test_page_of_an_old_run_without_comparison_shows_its_stages(both: Sample) -> None:
+    verdict = {k: v for k, v in both.verdict.items() if k != "comparison"}
+    assert 'id="radius"' in html.render(verdict, {}, both.stages)
 
 
 def test_report_of_a_twelve_minute_run_stays_under_a_megabyte(invalid_html: str) -> None:
@@ -160,14 +207,29 @@ JSON = st.recursive(
     max_leaves=8,
 )
 STAGE = st.dictionaries(
-    st.sampled_from(["verdict", "up_s", "blast_radius", "operations", "matrix", "pooled", "faults", "checks"]),
+    st.sampled_from(["verdict", "up_s", "blast_radius", "operations", "matrix", "pooled", "faults", "checks"])
+    | st.sampled_from(["completions", "dead_letters"]),
     JSON | st.lists(st.dictionaries(st.sampled_from(["fault", "operation", "measured", "n", "bad", "evidence"]), JSON)),
     max_size=8,
 )
+NAMES = st.sampled_from(["sync", "async", "browse"])
+PARTS = st.dictionaries(
+    st.sampled_from(["stages", "steps", "before", "after", "falls", "bought", "parts", "shared", "faults", "missing"])
+    | st.sampled_from(["operations", "operation", "fault", "effects", "completions", "round_trips", "memory_mb"]),
+    JSON | st.dictionaries(NAMES, JSON, max_size=2) | st.lists(st.dictionaries(NAMES, JSON, max_size=2), max_size=2),
+    max_size=6,
+)
+COMPARISON = st.dictionaries(
+    st.sampled_from(
+        ["verdict", "falls", "because", "stages", "steps", "blast_radius", "operations", "faults", "price"]
+    ),
+    JSON | PARTS | st.lists(PARTS, max_size=2) | st.dictionaries(NAMES, PARTS, max_size=2),
+    max_size=9,
+)
 DOCUMENT = st.dictionaries(
-    st.sampled_from(["verdict", "stages", "seed", "rate", "duration_s", "command", "environment"]),
-    JSON | st.dictionaries(st.text(max_size=5), STAGE, max_size=2),
-    max_size=7,
+    st.sampled_from(["verdict", "stages", "seed", "rate", "duration_s", "command", "environment", "comparison"]),
+    JSON | st.dictionaries(st.text(max_size=5), STAGE, max_size=2) | COMPARISON,
+    max_size=8,
 )
 
 

@@ -18,11 +18,37 @@ def parsed(verdict: dict[str, Any]) -> Element:
 def test_a_case_per_cell_pooled_row_operation_and_check() -> None:
     run = sample("valid", faults=5).verdict
     stage = run["stages"]["sync"]
-    expected = len(stage["matrix"]) + len(stage["pooled"]) + len(stage["operations"]) + len(stage["checks"])
+    expected = sum(len(stage[part]) for part in ("matrix", "pooled", "operations", "completions", "checks"))
     root = parsed(run)
     assert [s.get("name") for s in root] == ["sync"]
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == (str(expected), "0", "0")
     assert len(root.findall("testsuite/testcase")) == expected
+
+
+def test_each_step_of_a_comparison_is_a_case_with_its_figures() -> None:
+    root = parsed(sample("valid", stages=("sync", "async"), faults=9).verdict)
+    suite = root[-1]
+    assert [s.get("name") for s in root] == ["sync", "async", "comparison"]
+    assert [(c.get("name"), len(c)) for c in suite.findall("testcase")] == [
+        ("blast radius falls from sync to async", 0)
+    ]
+    figures = {p.get("name"): p.get("value") for p in suite.iter("property")}
+    assert float(str(figures["async.blast_radius"])) < float(str(figures["sync.blast_radius"]))
+    assert {"sync.place-order.accepted_p99_ms", "async.order-completed.p50_ms", "async.memory_mb"} <= set(figures)
+
+
+@pytest.mark.parametrize(("verdict", "tag"), [("invalid", "failure"), ("unknown", "error")])
+def test_a_radius_that_does_not_fall_as_predicted_fails_the_build(verdict: str, tag: str) -> None:
+    step = {"before": "sync", "after": "async", "verdict": verdict, "because": "0.40 at sync, 0.41 at async"}
+    root = parsed({"verdict": verdict, "stages": {}, "comparison": {"steps": [step]}})
+    case = root[-1].findall("testcase")[0]
+    assert (case[0].tag, case[0].get("message")) == (tag, "0.40 at sync, 0.41 at async")
+
+
+def test_a_cell_that_is_surely_no_worse_than_predicted_passes_though_undecided() -> None:
+    cell = {"fault": "f", "operation": "o", "predicted": "delayed", "measured": "unknown", "verdict": "valid", "n": 9}
+    run = {"verdict": "valid", "stages": {"async": {"verdict": "valid", "matrix": [cell]}}}
+    assert (parsed(run).get("failures"), parsed(run).get("errors")) == ("0", "0")
 
 
 def test_leaks_and_broken_checks_are_failures_with_their_reason() -> None:

@@ -9,9 +9,11 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from stages.catalogue import STAGES, SYNC
-from stages.model import Channel, Service, Stage
+from stages.catalogue import ASYNC, STAGES, SYNC
+from stages.messaging import messaging
+from stages.model import Channel, Kind, Service, Stage
 from suite.report.layout import crossings, lay_out
+from suite.report.message_map import parts_in_words, with_topics
 from suite.report.placing import place
 from suite.report.system_map import system_map
 
@@ -35,7 +37,10 @@ def test_every_service_and_channel_of_the_shop_is_drawn(stage: Stage) -> None:
     texts = [e.text for e in root.iter() if e.tag.endswith("text")]
     paths = [e for e in root.iter() if "channel" in (e.get("class") or "").split()]
     assert {s.name for s in stage.services} <= set(texts)
-    assert len(paths) == len(stage.channels) + 1  # and the one from the users
+    needed = messaging(stage)
+    assert len(paths) == len(stage.channels) + len(needed.topics) + 1  # from producer to topic, and from the users
+    assert {q.name for q in needed.queues} | {t.name for t in needed.topics} <= set(texts)
+    assert drawing.count('class="queue"') == 3 * len(needed.queues)
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
@@ -55,6 +60,29 @@ def test_services_never_overlap_even_with_cycles(seed: int) -> None:
     boxes = [placed[s.name] for s in stage.services]
     assert [(a, b) for a, b in combinations(boxes, 2) if a.meets(b)] == [], f"seed {seed}"
     assert system_map(stage) == system_map(stage), f"seed {seed}"
+
+
+def test_events_go_through_the_topic_of_their_producer() -> None:
+    drawn = with_topics(ASYNC)
+    events = [(c.caller, c.callee) for c in drawn.channels if c.kind is Kind.EVENT]
+    assert ("orders", "orders-events.fifo") in events
+    assert ("orders-events.fifo", "email") in events
+    assert ("orders", "email") not in events
+    assert with_topics(SYNC) is SYNC
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_maps_with_topics_cross_as_little(stage: Stage) -> None:
+    layout = lay_out(with_topics(stage))
+    assert crossings(layout.columns, layout.routes) <= 8
+
+
+def test_every_queue_says_where_its_dead_letters_go() -> None:
+    said = parts_in_words(ASYNC)
+    assert len(said) == 9
+    assert "topic orders-events.fifo: orders publishes OrderConfirmed to email-events; " in said[0] + said[1]
+    assert all("-dlq" in words for words in said[2:])
+    assert parts_in_words(SYNC) == ()
 
 
 def test_systems_in_clusters_of_their_own_get_a_frame_each() -> None:

@@ -54,7 +54,22 @@ def test_stages_stand_below_one_another_where_the_width_does_not_suffice(invalid
 
 def test_last_line_is_the_verdict(invalid: Sample) -> None:
     last = printed(invalid, 120).splitlines()[-1]
-    assert last.startswith("INVALID  3 stages, 25 faults, 3 leaks, 30 of 33 checks valid")
+    assert last.startswith("INVALID  3 stages, 31 faults, 3 leaks, 30 of 33 checks valid, blast radius does not fall")
+
+
+def test_stages_are_compared_in_columns_and_each_step_is_told() -> None:
+    text = printed(sample("valid", stages=("sync", "async")), 100)
+    lines = {line[:22].strip(): line[22:].split() for line in text.splitlines()}
+    told = " ".join(text.split())
+    assert lines["known gaps"] == ["2", "0"]
+    assert lines["delayed"][0] == "0.00"
+    assert "+ the blast radius falls: " in told
+    assert "- new are broker-outage and broker-slow (register, place-order and cancel-order delayed)" in told
+    assert text.splitlines()[-1].startswith("VALID  2 stages, 25 faults, 22 of 22 checks valid, blast radius falls")
+
+
+def test_a_single_stage_is_compared_with_nothing() -> None:
+    assert "stage by stage" not in printed(sample("valid", faults=3))
 
 
 def test_every_check_that_is_not_valid_is_told_with_its_reason() -> None:
