@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from chaos.client import LocalCloud
 from chaos.faults import Latency
@@ -21,6 +22,14 @@ TTL_S = 10.0
 """Longer than a block, so that hardly any is renewed in the middle of one: a dozen renewals are work that shows."""
 
 RENEW_S = 5.0
+
+
+class Client(Cloud, Protocol):
+    """Whoever holds leases, over a connection."""
+
+    def close(self) -> None:
+        """Leases stay as they are."""
+        ...
 
 
 @dataclass(slots=True)
@@ -37,13 +46,13 @@ class LeasedDistance:
 
     def __init__(
         self,
-        connect: Callable[[str], LocalCloud] = LocalCloud,
+        connect: Callable[[str], Client] = LocalCloud,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`connect` makes a client from the path of a control socket; `clock` tells seconds."""
         self._connect = connect
         self._clock = clock
-        self._client: LocalCloud | None = None
+        self._client: Client | None = None
         self._held: list[_Held] = []
         self._token = new_token()
 
