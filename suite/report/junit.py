@@ -38,10 +38,11 @@ def render(verdict: Mapping[str, Any]) -> str:
     """The verdict.json object as JUnit XML, with its declaration. Never raises for what the verdict holds."""
     run = load(verdict)
     suites = [(stage, list(_complete(stage))) for stage in run.stages]
-    if not suites or _worse(run.verdict, [s.verdict for s, _ in suites]):
+    steps = list(_steps(run.comparison)) if run.comparison else []
+    if not suites or _worse(run.verdict, [*(s.verdict for s, _ in suites), *(c.verdict for c in steps)]):
         suites.append((_whole(run), [_as_a_whole("the run", run.verdict, run.because)]))
-    if run.comparison is not None:
-        suites.append((replace(_whole(run), name="comparison"), list(_steps(run.comparison))))
+    if steps:
+        suites.append((replace(_whole(run), name="comparison"), steps))
     root = Element("testsuites", {"name": "stages verify", **_counts([c for _, cases in suites for c in cases])})
     if run.duration_s is not None:
         root.set("time", f"{run.duration_s:.3f}")
@@ -83,6 +84,8 @@ def _steps(comparison: Comparison) -> Iterator[_Case]:
             message=step.because or f"it is {step.verdict}",
             evidence={"bought": list(step.bought), "paid": list(step.paid)},
         )
+    if not comparison.steps:
+        yield _as_a_whole("the comparison", comparison.verdict, comparison.because)
 
 
 def _write_properties(suite: Element, comparison: Comparison) -> None:

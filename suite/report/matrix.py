@@ -131,9 +131,10 @@ def says(cell: Cell) -> str:
 def troubles(run: Run) -> list[Trouble]:
     """Every reason, worst first; for equal badness checks, then cells, then the rest, the comparison last."""
     found = [t for stage in run.stages for t in _troubles(stage, f"{stage.name}: " if len(run.stages) > 1 else "")]
-    for step in run.comparison.steps if run.comparison else ():
-        if step.verdict != "valid":
-            found.append(Trouble(step.verdict, f"{step.before} to {step.after}", step.because, ("", "", "")))
+    if run.comparison is not None:
+        steps = [(s.verdict, f"{s.before} to {s.after}", s.because) for s in run.comparison.steps]
+        for verdict, where, what in steps or [(run.comparison.verdict, "the comparison", run.comparison.because)]:
+            found += [Trouble(verdict, where, what, ("", "", ""))] if verdict != "valid" else []
     return [t for verdict in ("invalid", "unknown") for t in found if t.verdict == verdict]
 
 

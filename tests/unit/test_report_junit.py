@@ -45,6 +45,12 @@ def test_a_radius_that_does_not_fall_as_predicted_fails_the_build(verdict: str, 
     assert (case[0].tag, case[0].get("message")) == (tag, "0.40 at sync, 0.41 at async")
 
 
+def test_a_comparison_that_failed_itself_is_an_error_of_its_own() -> None:
+    broken = {"verdict": "unknown", "because": "the comparison itself failed: KeyError: 'matrix'"}
+    root = parsed({"verdict": "unknown", "stages": {"sync": {"verdict": "valid"}}, "comparison": broken})
+    assert [e.get("message") for e in root.iter("error")] == [broken["because"]]
+
+
 def test_a_cell_that_is_surely_no_worse_than_predicted_passes_though_undecided() -> None:
     cell = {"fault": "f", "operation": "o", "predicted": "delayed", "measured": "unknown", "verdict": "valid", "n": 9}
     run = {"verdict": "valid", "stages": {"async": {"verdict": "valid", "matrix": [cell]}}}

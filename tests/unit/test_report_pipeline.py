@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
 
+import jsonschema
 import pytest
 from rich.console import Console
 
@@ -26,11 +29,13 @@ from suite.store import Store
 from suite.testing.world import World
 from suite.verdict import run_document
 
+SCHEMA = json.loads((resources.files("suite.comparison") / "schema.json").read_text())
 FAULTS = ("payments-killed", "inventory-killed", "email-killed")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Series]:
+    """A run of one stage in which something leaks, something is better, and something is not decided."""
     directory: Path = tmp_path_factory.mktemp("report")
     catalogue = fault_catalogue()
     plan = make_plan(Wishes(stages=("sync",), faults=FAULTS), catalogue=catalogue, cannot={})
@@ -80,3 +85,33 @@ def test_terminal_and_junit_agree_with_the_verdict(run: tuple[dict[str, Any], Se
     root = fromstring(junit.render(run[0]))
     assert int(root.get("failures", "0")) >= 2  # the leaking cell and its pool
     assert int(root.get("errors", "0")) >= 7  # a row that proves nothing and its pool
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """verdict.json of two stages that do as predicted."""
+    catalogue = fault_catalogue()
+    chosen = ("payments-killed", "email-killed", "broker-outage", "orders-payments-latency")
+    plan = make_plan(Wishes(stages=("sync", "async"), faults=chosen), catalogue=catalogue, cannot={})
+    results, now = [], datetime.now(UTC)
+    for stage_plan in plan.stages:
+        directory: Path = tmp_path_factory.mktemp("both")
+        world = World(directory, catalogue={f.name: f for f in catalogue[stage_plan.stage.name]})
+        results.append(StageResult(plan=stage_plan))
+        run_stage(plan, results[-1], world.tools(Store.create(directory / "run", now=now, seed=1)))
+    return run_document(plan, results, started=now, duration_s=42, command=("stages", "verify"), environment={})
+
+
+def test_two_stages_are_compared_as_the_schema_says(both: dict[str, Any]) -> None:
+    jsonschema.validate(both["comparison"], SCHEMA)
+    assert (both["verdict"], both["comparison"]["falls"]) == ("valid", True)
+    assert [(f["fault"], f["missing"]) for f in both["comparison"]["faults"] if f["missing"]] == [
+        ("orders-payments-latency", {"async": "orders commands payments by message: there is no such wire"}),
+        ("broker-outage", {"sync": "sync has no broker"}),
+    ]
+
+
+def test_two_stages_are_shown_side_by_side(both: dict[str, Any]) -> None:
+    text = html.render(both, {}, STAGES)
+    assert 'id="comparison"' in text
+    assert text.count('class="cell m-delayed as-predicted"') == 6
