@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from workloads.adapters import sql
+from workloads.adapters import sql, sql_outbox
 from workloads.adapters.sql import BUSY_TIMEOUT_MS, SqlRepository
+from workloads.adapters.statements import Statement
 from workloads.domain import Record
 from workloads.ports import Unit
 from workloads.problems import DATABASE_UNAVAILABLE, ProblemError
@@ -119,9 +120,45 @@ async def test_two_services_on_one_file_never_lose_an_update(tmp_path: Path, rep
     await second.close()
 
 
-@pytest.mark.parametrize("name", ["GET", "GET_LOCKED", "INSERT", "UPDATE", "IN_STATE", "PAGE"])
+STATEMENTS = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": found
+    for module in (sql, sql_outbox)
+    for name, found in vars(module).items()
+    if name.isupper() and isinstance(found, Statement | sa.ClauseElement)
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
 def test_every_statement_is_one_that_postgresql_knows(name: str) -> None:
-    statement: sa.ClauseElement = getattr(sql, name)
-    text = str(statement.compile(dialect=postgresql.dialect()))
-    assert ("FOR UPDATE" in text) == (name == "GET_LOCKED")
+    found, dialect = STATEMENTS[name], postgresql.dialect()
+    text = found.text(dialect) if isinstance(found, Statement) else str(found.compile(dialect=dialect))
+    assert ("FOR UPDATE" in text) == (name == "sql.GET_LOCKED")
     assert "PRAGMA" not in text
+
+
+@pytest.mark.parametrize(
+    ("ask", "index"),
+    [
+        (lambda unit: unit.in_state("order", ("pending",), 9), "unfinished"),
+        (lambda unit: unit.count("order", ("pending",)), "unfinished"),
+        (lambda unit: unit.due("order", 5, 9, 9), "awaited"),
+        (lambda unit: unit.is_waiting("o-1"), "ix_outbox_subject"),
+    ],
+)
+async def test_what_is_looked_for_again_and_again_is_found_by_an_index_over_the_few_that_wait(
+    repository: SqlRepository, other: sqlite3.Connection, ask: Callable[[Unit], object], index: str
+) -> None:
+    told: list[str] = []
+
+    def listen(unit: sql.SqlUnit) -> None:
+        connection = unit._connection.connection.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        connection.set_trace_callback(told.append)
+        ask(unit)
+        connection.set_trace_callback(None)
+
+    await repository.read(listen)
+    (statement,) = told
+    plan = other.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+    assert any(f"INDEX {index} " in str(row[-1]) for row in plan), (statement, plan)
+    other.close()

@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from workloads import deadline
 from workloads.adapters import sql_outbox
 from workloads.adapters.sql_outbox import Outbox, Row, StoredOutbox
+from workloads.adapters.statements import Statement
 from workloads.domain import Record
 from workloads.messages import Sent
 from workloads.ports import Conflict, Outgoing
@@ -64,10 +65,11 @@ _awaited = sa.text("due_ns > 0")
 sa.Index("awaited", records.c.kind, records.c.due_ns, sqlite_where=_awaited, postgresql_where=_awaited)
 
 _by_id = (records.c.kind == sa.bindparam("a_kind")) & (records.c.id == sa.bindparam("an_id"))
-GET = sa.select(records).where(_by_id)
-GET_LOCKED = GET.with_for_update()
-INSERT = records.insert()
-UPDATE = (
+_get = sa.select(records).where(_by_id)
+GET = Statement(_get)
+GET_LOCKED = Statement(_get.with_for_update())
+INSERT = Statement(records.insert())
+UPDATE = Statement(
     records.update()
     .where(_by_id)
     .values(
@@ -90,7 +92,7 @@ IN_STATE = (
 COUNT = sa.select(sa.func.count()).where(
     records.c.kind == sa.bindparam("a_kind"), _unfinished, records.c.state.in_(sa.bindparam("states", expanding=True))
 )
-DUE = (
+DUE = Statement(
     sa.select(records)
     .where(
         _awaited,
@@ -120,18 +122,18 @@ class SqlUnit:
         self.enqueued: list[Row] = []
 
     def get(self, kind: str, record_id: str, *, lock: bool = False) -> Record | None:
-        row = self._connection.execute(GET_LOCKED if lock else GET, {"a_kind": kind, "an_id": record_id}).first()
+        row = (GET_LOCKED if lock else GET).first(self._connection, {"a_kind": kind, "an_id": record_id})
         return None if row is None else _record(row)
 
     def insert(self, record: Record) -> None:
         try:
-            self._connection.execute(INSERT, _values(record))
+            INSERT.run(self._connection, _values(record))
         except sa.exc.IntegrityError as error:
             raise Conflict(f"{record.kind} {record.id}") from error
 
     def update(self, record: Record) -> None:
-        self._connection.execute(
-            UPDATE,
+        UPDATE.run(
+            self._connection,
             {
                 "a_kind": record.kind,
                 "an_id": record.id,
@@ -149,7 +151,7 @@ class SqlUnit:
 
     def due(self, kind: str, until_ns: int, beyond_ns: int, limit: int) -> list[Record]:
         wanted = {"a_kind": kind, "until_ns": until_ns, "beyond_ns": beyond_ns, "a_limit": limit}
-        return [_record(row) for row in self._connection.execute(DUE, wanted)]
+        return [_record(row) for row in DUE.rows(self._connection, wanted)]
 
     def count(self, kind: str, states: Sequence[str]) -> int:
         """Only UNFINISHED_STATES can be asked for."""
@@ -285,10 +287,11 @@ class SqlRepository:
 
 
 def _reading(connection: sa.Connection, work: Callable[[sa.Connection], T]) -> T:
+    transaction = connection.begin()
     try:
         return work(connection)
     finally:
-        connection.rollback()
+        transaction.rollback()
 
 
 def _writing(connection: sa.Connection, outbox: Outbox, work: Callable[[SqlUnit], T]) -> tuple[T, Sequence[Row]]:

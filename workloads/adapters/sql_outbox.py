@@ -9,14 +9,15 @@ process has not published when it dies is never published.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
-from uuid import uuid4
 
 import sqlalchemy as sa
 from opentelemetry.trace import get_current_span
 
+from workloads.adapters.statements import Statement
 from workloads.messages import BY_NAME, Sent
 from workloads.ports import Outgoing
 
@@ -33,16 +34,16 @@ outbox = sa.Table(
     sa.Column("traceparent", sa.String(64), nullable=False),
     sqlite_autoincrement=True,
 )
-ADD = outbox.insert().inline()
-WAITING = (
+ADD = Statement(outbox.insert().inline(), [column.name for column in outbox.c if column.name != "seq"])
+WAITING = Statement(
     sa.select(outbox)
     .where(outbox.c.seq > sa.bindparam("after"))
     .order_by(outbox.c.seq)
     .limit(sa.bindparam("a_limit", type_=sa.Integer))
 )
-FORGET = outbox.delete().where(outbox.c.seq.in_(sa.bindparam("seqs", expanding=True)))
-COUNT = sa.select(sa.func.count()).select_from(outbox)
-HAS = sa.select(sa.exists().where(outbox.c.subject == sa.bindparam("a_subject")))
+FORGET = Statement(outbox.delete().where(outbox.c.seq == sa.bindparam("a_seq")))
+COUNT = Statement(sa.select(sa.func.count()).select_from(outbox))
+HAS = Statement(sa.select(outbox.c.seq).where(outbox.c.subject == sa.bindparam("a_subject")).limit(1))
 
 Row = tuple[str, str, Sent, int, str]
 """What is known of a message before it has a number: id, subject, message, at_ns, traceparent."""
@@ -50,7 +51,7 @@ Row = tuple[str, str, Sent, int, str]
 
 def row(message: Sent, subject: str) -> Row:
     """To be called in the context of the work that enqueues it."""
-    return uuid4().hex, subject, message, time.monotonic_ns(), _traceparent()
+    return os.urandom(16).hex(), subject, message, time.monotonic_ns(), _traceparent()
 
 
 class Outbox(Protocol):
@@ -75,35 +76,33 @@ class StoredOutbox:
     """In the table."""
 
     def add(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
-        connection.execute(
-            ADD,
-            [
-                {
-                    "id": message_id,
-                    "subject": subject,
-                    "type": type(message).__name__,
-                    "body": json.dumps({name: getattr(message, name) for name in message.__slots__}),
-                    "at_ns": at_ns,
-                    "traceparent": traceparent,
-                }
-                for message_id, subject, message, at_ns, traceparent in rows
-            ],
-        )
+        for message_id, subject, message, at_ns, traceparent in rows:
+            values = {
+                "id": message_id,
+                "subject": subject,
+                "type": type(message).__name__,
+                "body": json.dumps({name: getattr(message, name) for name in message.__slots__}),
+                "at_ns": at_ns,
+                "traceparent": traceparent,
+            }
+            ADD.run(connection, values)
 
     def committed(self, rows: Sequence[Row]) -> None:
         pass
 
     def waiting(self, connection: sa.Connection, limit: int, after: int) -> list[Outgoing]:
-        return [_outgoing(found) for found in connection.execute(WAITING, {"after": after, "a_limit": limit})]
+        return [_outgoing(found) for found in WAITING.rows(connection, {"after": after, "a_limit": limit})]
 
     def forget(self, connection: sa.Connection, seqs: Sequence[int]) -> None:
-        connection.execute(FORGET, {"seqs": list(seqs)})
+        for seq in seqs:
+            FORGET.run(connection, {"a_seq": seq})
 
     def count(self, connection: sa.Connection) -> int:
-        return int(connection.execute(COUNT).scalar_one())
+        (number,) = COUNT.rows(connection, {})[0]
+        return int(number)
 
     def has(self, connection: sa.Connection, subject: str) -> bool:
-        return bool(connection.execute(HAS, {"a_subject": subject}).scalar_one())
+        return HAS.first(connection, {"a_subject": subject}) is not None
 
 
 class VolatileOutbox:
