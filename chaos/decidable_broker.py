@@ -17,9 +17,9 @@ VISIBILITY_TRIPS = 4
 """One-way trips to the broker that a message's visibility timeout must cover: the answer that brings it, its deletion,
 and both once more for a batch that was told to wait. Beyond, every message is delivered again: another fault."""
 
-THROTTLED_SHARE_MAX = 0.35
-"""Three tries in a row are then refused to fewer than one request in twenty, and an order's dozen requests wait out a
-few backoffs; beyond, completions begin to be late by chance."""
+THROTTLED_SHARE_MAX = 0.15
+"""An order is some twenty requests to the broker, and the SDK waits up to a second before it repeats one. Measured: at
+a share of 0.1 orders are completed 0.6 s later at the median, at 0.3 it is 3.5 s, which is past the deadline."""
 
 POISONED_MAX = 3
 """Each costs one order a second asking; among the some hundred of a window so few stay below every margin."""
@@ -55,7 +55,7 @@ def slow(fault: BrokerSlow, stage: Stage) -> Iterator[str]:
 
 def throttled(fault: BrokerThrottle) -> Iterator[str]:
     if fault.share > THROTTLED_SHARE_MAX:
-        yield f"share={fault.share} may make completions late; up to {THROTTLED_SHARE_MAX} it surely does not"
+        yield f"share={fault.share} may make completions late; up to {THROTTLED_SHARE_MAX} it does not"
 
 
 def twice(stage: Stage) -> Iterator[str]:
