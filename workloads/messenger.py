@@ -14,7 +14,8 @@ from collections.abc import Collection
 import structlog
 from botocore.exceptions import BotoCoreError
 
-from workloads.broker.consumer import Consumer, Handle
+from workloads.broker.attempt import Handle
+from workloads.broker.consumer import Consumer
 from workloads.broker.envelope import Envelope, unseal
 from workloads.broker.post import Post
 from workloads.broker.relay import Relay

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from workloads import problems
+from workloads.broker.attempt import TRANSIENT
 from workloads.broker.consumer import STOP_WITHIN_S
 from workloads.broker.envelope import Envelope, Travelling, seal
 from workloads.broker.memory import MemoryBroker, MemoryCloud
@@ -429,8 +430,6 @@ def test_under_any_failures_nothing_is_lost(seed: int) -> None:
 
 
 def test_only_known_kinds_of_refusal_are_about_the_situation() -> None:
-    from workloads.broker.consumer import TRANSIENT
-
     assert all(kind.status in {503, 504} or kind is problems.IN_PROGRESS for kind in TRANSIENT)
     assert problems.INTERNAL not in TRANSIENT
 

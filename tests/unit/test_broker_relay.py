@@ -285,19 +285,6 @@ def test_a_message_without_an_address_stays_and_holds_up_nobody() -> None:
     run_virtual(play())
 
 
-def test_direct_publishes_from_memory() -> None:
-    async def play() -> None:
-        outbox, broker = Outbox(), Counting(random.Random(1))
-        relay = relay_of(outbox, broker)
-        relay.start()
-        relay.direct(reserve(1), "o-1")
-        await until(lambda: len(broker.bodies("inventory")) == 1, 1)
-        await relay.stop()
-        assert outbox.rows == []
-
-    run_virtual(play())
-
-
 def test_stopping_forgets_what_was_acknowledged() -> None:
     async def play() -> None:
         outbox, broker = Outbox(), Counting(random.Random(1), takes_s=0.3)

@@ -15,18 +15,17 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import structlog
 
-from workloads import deadline, problems
+from workloads.broker.attempt import Attempts, Dead, Handle, Handled, Held
 from workloads.broker.deletions import Deletions
-from workloads.broker.envelope import FAILED, Envelope, Travelling, Unreadable
+from workloads.broker.envelope import Envelope
 from workloads.broker.hands import Hands
 from workloads.broker.outage import Outage
+from workloads.broker.outbound import Outbound
 from workloads.broker.ports import BATCH_MAX, Broker, BrokerUnavailable, Delivery, Parcel
 from workloads.broker.post import Post
-from workloads.problems import ProblemError
 from workloads.settings import Inbound
 from workloads.telemetry import Telemetry
 
@@ -40,43 +39,6 @@ POSTPONED_S = (1, 2, 4, 5)
 """How long a message that failed stays hidden, by the number of its delivery; the last for all further ones."""
 STOP_WITHIN_S = 1.0
 """How long each part of stopping may take: the receive under way, the message in hand, replies and deletes."""
-
-TRANSIENT = frozenset(
-    {
-        problems.DATABASE_UNAVAILABLE,
-        problems.COMMIT_UNKNOWN,
-        problems.OVERLOADED,
-        problems.NOT_READY,
-        problems.DEADLINE_EXCEEDED,
-        problems.DEPENDENCY_UNAVAILABLE,
-        problems.OUTCOME_UNKNOWN,
-        problems.COMPLETION_PENDING,
-        problems.IN_PROGRESS,
-    }
-)
-"""Refusals that say something about this service's situation, nothing about the message."""
-
-Handle = Callable[[Travelling], Awaitable[Travelling | None]]
-"""Applies a message, once however often it comes; returns the reply to send, None for none.
-
-Raise a ProblemError of TRANSIENT to be asked again as soon as possible, anything else if this message failed.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Handled:
-    reply: Parcel | None = None
-    to: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Dead:
-    reason: str
-    detail: str
-
-
-class _Held(Exception):
-    """The message cannot be worked on now."""
 
 
 class Consumer:
@@ -97,16 +59,13 @@ class Consumer:
         """`read(body)` is `unseal` for this service; `rng` spreads the backoff. Nothing happens before `start`."""
         self._broker = broker
         self._inbound = inbound
-        self._handle = handle
-        self._read = read
-        self._post = post
+        self._attempts = Attempts(handle, read, post, telemetry, inbound)
+        self._outbound = Outbound(broker, telemetry, Outage("reply", rng))
         self._telemetry = telemetry
-        self._rng = rng
         self._buries = "dead-letters" not in disabled
         self._extends = "visibility" not in disabled
         self._receiving = Outage("receive", rng)
         self._handling = Outage("handle", rng)
-        self._replying = Outage("reply", rng)
         self._hands = Hands(broker, inbound.visibility_timeout_s)
         self._deletions = Deletions(broker, Outage("delete", rng), self._end)
         self._batches: asyncio.Queue[list[Delivery]] = asyncio.Queue()
@@ -197,44 +156,43 @@ class Consumer:
                 log.exception("batch-crashed", messages=len(batch))
 
     async def _work_off(self, batch: Sequence[Delivery]) -> None:
-        handled: list[tuple[Delivery, _Handled]] = []
+        handled: list[tuple[Delivery, Handled]] = []
+        postponed: dict[int, list[Delivery]] = {}
         blocked: dict[str, int] = {}
-        returned: list[Delivery] = []
         for delivery in batch:
-            outcome: _Handled | _Dead | None = None
             if delivery.group in blocked:
-                self._postpone(delivery, blocked[delivery.group])
+                hidden_s = blocked[delivery.group]
             elif self._stopping.is_set() and delivery.receives < self._inbound.max_receives:
-                returned.append(delivery)
-            elif (outcome := await self._finish_one(delivery)) is None:
-                if self._stopping.is_set():
-                    returned.append(delivery)
-                    continue
-                hidden_s = POSTPONED_S[min(delivery.receives, len(POSTPONED_S)) - 1]
-                self._postpone(delivery, hidden_s)
-                if delivery.group:
-                    blocked[delivery.group] = hidden_s
-            elif isinstance(outcome, _Dead):
-                _spawn(self._others, self._bury(delivery, outcome))
+                hidden_s = 0
+            elif outcome := await self._finish_one(delivery):
+                if isinstance(outcome, Dead):
+                    _spawn(self._others, self._bury(delivery, outcome))
+                else:
+                    handled.append((delivery, outcome))
+                continue
             else:
-                handled.append((delivery, outcome))
+                later_s = POSTPONED_S[min(delivery.receives, len(POSTPONED_S)) - 1]
+                hidden_s = 0 if self._stopping.is_set() else later_s
+            if delivery.group:  # what follows in a FIFO queue must not overtake it
+                blocked[delivery.group] = hidden_s
+            postponed.setdefault(hidden_s, []).append(delivery)
         if handled:
             _spawn(self._others, self._conclude(handled))
-        if returned:
-            self._postpone_all(returned, 0)
+        for hidden_s, deliveries in postponed.items():
+            _spawn(self._others, self._let_go(deliveries, hidden_s))
 
-    async def _finish_one(self, delivery: Delivery) -> _Handled | _Dead | None:
+    async def _finish_one(self, delivery: Delivery) -> Handled | Dead | None:
         """Work on a message until something comes of it; None: later, in another delivery."""
         first = True
         try:
             while True:
                 try:
-                    outcome = await self._attempt(delivery, first)
-                    if self._buries or not isinstance(outcome, _Dead):
+                    outcome = await self._attempts.one(delivery, first=first)
+                    if self._buries or isinstance(outcome, Handled):
                         self._handling.over()
                         return outcome
-                    why = outcome.detail
-                except _Held as held:
+                    why = outcome.detail if outcome else "failed"
+                except Held as held:
                     why = str(held)
                 if self._stopping.is_set():
                     return None
@@ -251,81 +209,22 @@ class Consumer:
             self._telemetry.messages("held")
             self._gate()
 
-    async def _attempt(self, delivery: Delivery, first: bool) -> _Handled | _Dead | None:
-        try:
-            envelope = self._read(delivery.body)
-        except Unreadable as error:
-            return _Dead(error.reason, error.detail)
-        try:
-            return await self._apply(envelope)
-        except ProblemError as error:
-            if error.kind in TRANSIENT:
-                raise _Held(str(error)) from error
-            return self._failed(delivery, error)
-        except Exception as error:
-            # the border of a worker loop: whatever a handler raises is a failed delivery
-            if first:
-                log.exception("handler-failed", message=type(envelope.message).__name__, id=envelope.id)
-            return self._failed(delivery, error)
-
-    async def _apply(self, envelope: Envelope) -> _Handled:
-        message = envelope.message
-        with self._telemetry.consuming(type(message).__name__, envelope.traceparent, envelope.sent_ns) as traceparent:
-            with deadline.within(self._inbound.visibility_timeout_s):
-                reply = await self._handle(message)
-            if reply is None:
-                return _Handled()
-            return _Handled(self._post.reply(reply, traceparent()), self._post.address(type(reply)))
-
-    def _failed(self, delivery: Delivery, error: Exception) -> _Dead | None:
-        self._telemetry.messages("failed")
-        if delivery.receives < self._inbound.max_receives and self._buries:
-            return None
-        return _Dead(FAILED, f"{type(error).__name__} at delivery {delivery.receives}: {error}")
-
     # --- afterwards -----------------------------------------------------------------------------
 
-    async def _conclude(self, handled: Sequence[tuple[Delivery, _Handled]]) -> None:
+    async def _conclude(self, handled: Sequence[tuple[Delivery, Handled]]) -> None:
         """Send the replies, then have the messages deleted; not replied, they are not deleted and come again."""
-        replies: dict[str, dict[str, Parcel]] = {}
+        replies: dict[str, list[Parcel]] = {}
         for _, outcome in handled:
             if outcome.reply is not None:
-                replies.setdefault(outcome.to, {})[outcome.reply.id] = outcome.reply
+                replies.setdefault(outcome.to, []).append(outcome.reply)
         for to, parcels in replies.items():
-            await self._reply(to, parcels)
+            await self._outbound.send(to, parcels)
         self._telemetry.messages("handled", len(handled))
         self._deletions.add(delivery for delivery, _ in handled)
 
-    async def _reply(self, to: str, parcels: dict[str, Parcel]) -> None:
-        while parcels:
-            why: object = f"{len(parcels)} were refused"
-            try:
-                failed = await self._broker.send(to, list(parcels.values()))
-            except BrokerUnavailable as error:
-                failed, why = set(parcels), error
-            for sent in parcels.keys() - failed:
-                del parcels[sent]
-            if parcels:
-                self._telemetry.messages("reply-failed", len(parcels))
-                await asyncio.sleep(self._replying.failed(why))
-        self._replying.over()
-
-    async def _bury(self, delivery: Delivery, dead: _Dead) -> None:
-        log.warning("message-dead", id=delivery.id, reason=dead.reason, detail=dead.detail, receives=delivery.receives)
-        self._telemetry.messages("buried")
-        while True:
-            try:
-                await self._broker.bury(delivery, dead.reason, dead.detail)
-            except BrokerUnavailable as error:
-                await asyncio.sleep(self._replying.failed(error))
-            else:
-                return self._end(delivery)
-
-    def _postpone(self, delivery: Delivery, seconds: int) -> None:
-        self._postpone_all([delivery], seconds)
-
-    def _postpone_all(self, deliveries: Sequence[Delivery], seconds: int) -> None:
-        _spawn(self._others, self._let_go(deliveries, seconds))
+    async def _bury(self, delivery: Delivery, dead: Dead) -> None:
+        await self._outbound.bury(delivery, dead.reason, dead.detail)
+        self._end(delivery)
 
     async def _let_go(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         for delivery in deliveries:

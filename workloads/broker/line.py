@@ -105,7 +105,8 @@ class Line:
             why = error
         except Exception as error:
             # the border of a worker loop: a defect in one message must not end its line
-            log.exception("send-crashed", destination=self._destination)
+            if not self._outage.on:
+                log.exception("send-crashed", destination=self._destination)
             why = error
         finally:
             self._busy.difference_update(outgoing.subject for outgoing in batch)

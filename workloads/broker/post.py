@@ -7,7 +7,7 @@ from typing import cast
 from uuid import uuid4
 
 from workloads.adapters.routes import RECEIVERS
-from workloads.broker.envelope import Envelope, Travelling, seal, subject_of
+from workloads.broker.envelope import TYPES, Envelope, Travelling, seal, subject_of
 from workloads.broker.ports import Parcel
 from workloads.messages import StepDone, StepRefused
 from workloads.ports import Outgoing
@@ -34,6 +34,8 @@ class Post:
 
     def address(self, kind: type) -> str:
         """Queue URL or topic ARN for a kind of message. Raise NoAddress."""
+        if kind not in TYPES.values():
+            raise NoAddress(f"{kind.__name__} does not travel")
         receiver = ANSWERED if kind in (StepDone, StepRefused) else RECEIVERS.get(kind)
         found = self._broker.topic if receiver is None else self._broker.queues.get(receiver)
         if found is None:

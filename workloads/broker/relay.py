@@ -12,18 +12,15 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
-from uuid import uuid4
 
 import structlog
 
-from workloads.broker.envelope import Travelling, subject_of
 from workloads.broker.line import Line
 from workloads.broker.outage import Outage
 from workloads.broker.ports import Broker
 from workloads.broker.post import NoAddress, Post
 from workloads.ports import Outgoing, Repository
 from workloads.problems import ProblemError
-from workloads.resilience import monotonic_ns
 from workloads.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -94,19 +91,6 @@ class Relay:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def direct(self, message: Travelling, subject: str = "") -> None:
-        """Publish without an outbox: from memory, so that a crash loses it. Otherwise as what is enqueued."""
-        self._add(
-            Outgoing(
-                seq=0,
-                id=uuid4().hex,
-                subject=subject or subject_of(message),
-                message=message,
-                at_ns=monotonic_ns(),
-                traceparent=self._telemetry.traceparent(),
-            )
-        )
-
     async def _read_on(self) -> None:
         from_start = True
         while True:
@@ -161,7 +145,7 @@ class Relay:
         self._telemetry.messages("published", len(sent))
         if failed:
             self._telemetry.messages("publish-failed", failed)
-        self._sent += [outgoing.seq for outgoing in sent if outgoing.seq]
+        self._sent += [outgoing.seq for outgoing in sent]
         if self._sent:
             self._acknowledged.set()
 
