@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from chaos.catalogue import faults_of
 from chaos.driver import ChaosDriver, ChaosDriverError
 from chaos.lease import TTL_S
 from chaos.testing import FakeCloud, serving
+from stages.catalogue import ASYNC, SYNC
 from stages.history import FaultStep
 
 LEASE_END_S = 10.0
@@ -26,6 +28,12 @@ ALL_STEPS = [FaultStep.INTENT, FaultStep.INJECTED, FaultStep.SEEN, FaultStep.UND
 @pytest.fixture(scope="module")
 def fake() -> Iterator[FakeCloud]:
     with tempfile.TemporaryDirectory(prefix="r-") as home, serving(Path(home)) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def fake_async() -> Iterator[FakeCloud]:
+    with tempfile.TemporaryDirectory(prefix="a-") as home, serving(Path(home), stage="async") as cloud:
         yield cloud
 
 
@@ -87,6 +95,24 @@ def test_a_hold_that_is_over_ends_by_itself(shared, fake, tmp_path) -> None:
     assert list(times) == ALL_STEPS
     assert (times[FaultStep.UNDOING] - times[FaultStep.SEEN]) / 1e9 >= 0.3
     assert fake.on() == []
+
+
+@pytest.mark.parametrize(
+    "fault", sorted({f.name for f in faults_of(ASYNC)} - {f.name for f in faults_of(SYNC)}), ids=str
+)
+def test_a_fault_of_messages_is_injected_seen_and_undone(shared, fake_async, tmp_path, fault) -> None:
+    begin(shared, fake_async, tmp_path, fault, hold_s=0.1)
+    answer = shared.wait(20)
+    assert (answer.outcome, answer.bit, answer.undone, answer.problems) == ("injected", True, True, ())
+    assert [event.step for event in shared.events()] == ALL_STEPS
+    assert fake_async.on() == []
+
+
+def test_a_fault_of_messages_is_refused_where_there_are_none(shared, fake, tmp_path) -> None:
+    begin(shared, fake, tmp_path, "broker-outage")
+    answer = shared.wait(10)
+    assert answer.outcome == "refused"
+    assert "stage 'sync' has no fault 'broker-outage'" in " | ".join(answer.problems)
 
 
 @pytest.mark.parametrize(
