@@ -116,7 +116,7 @@ def _new_faults(faults: list[Json], before: str, after: str) -> Iterator[str]:
         if told:
             effects.setdefault(told, []).append(fault["fault"])
     if effects:
-        yield f"new are {'; '.join(f'{listed(names)} ({told})' for told, names in effects.items())}"
+        yield f"new: {'; '.join(f'{listed(names)} ({told})' for told, names in effects.items())}"
 
 
 def _at(fault: Json, stage: str, effect: str) -> list[str]:

@@ -72,6 +72,12 @@ class CellChange:
     """better | worse | same | undecided"""
     because: str
 
+    @property
+    def before_because(self) -> str:
+        """The part about the earlier stage; the whole where it is not told stage by stage."""
+        said = self.because.partition("; ")[0]
+        return said.removeprefix(f"{self.before}: ") if said.startswith(f"{self.before}: ") else self.because
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:

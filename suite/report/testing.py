@@ -1,38 +1,24 @@
 """What does a run look like? Sample verdicts with the histories they could come from, made from a seed.
 
 For tests and for looking at the report without deploying anything. A valid run, one that leaks and charges
-twice, and one in which too little was seen; every figure in the verdict is counted from the sample's history.
+twice, and one in which too little was seen; of one stage or of several, then with their comparison.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 from stages.blast_radius import Effect
 from stages.catalogue import STAGES
-from stages.evidence import e_base, e_iso, wilson
-from stages.history import FaultEvent, Invocation, Outcome, Phase, Record
-from stages.model import Completion, Kind, Stage
+from stages.history import FaultEvent, Phase, Record
+from stages.model import Stage
 from suite.comparison import compare
-from suite.report.series import Series, is_bad, percentile, summarize
-from suite.report.simulated import (
-    BASELINE_S,
-    BETTER,
-    COMPLETED_MS,
-    EPOCH_NS,
-    TAU_S,
-    UNDECIDED,
-    Held,
-    SampleKind,
-    history,
-    impacts,
-    ns,
-    probe,
-    timetable,
-)
+from suite.report.series import Series, summarize
+from suite.report.simulated import EPOCH_NS, SampleKind, history, impacts, timetable
+from suite.report.simulated_verdict import stage_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +51,7 @@ def sample(
         rng = Random(f"{seed} {name} {kind}")
         held = tuple(timetable(stage, kind, rng, faults))
         histories[name] = history(stage, held, rng, rate)
-        documents[name] = _document(stage, kind, held, histories[name], rng)
+        documents[name] = stage_document(stage, kind, held, histories[name], rng)
     verdict = {
         "verdict": kind,
         "because": "",
@@ -97,233 +83,6 @@ def objectives(stage: Stage) -> dict[str, float]:
     return {o.name: float(o.latency_slo_ms) for o in stage.operations}
 
 
-def _document(
-    stage: Stage, kind: SampleKind, held: Sequence[Held], history: Sequence[Record], rng: Random
-) -> dict[str, Any]:
-    calls = [r for r in history if isinstance(r, Invocation)]
-    counted = {fault.name: _counted(fault, calls) for fault in held}
-    cells = [_cell(stage, fault, o.name, counted[fault.name]) for fault in held for o in stage.operations]
-    weights = {o.name: o.weight for o in stage.operations}
-    checks = _checks(kind)
-    found = [c["verdict"] for c in (*cells, *checks)]
-    verdict = "invalid" if "invalid" in found else "unknown" if "unknown" in found else "valid"
-    return {
-        "verdict": verdict,
-        "because": "",
-        "up_s": round(rng.uniform(3, 7), 2),
-        "memory_mb": round(len(stage.services) * rng.uniform(38, 42) + 55 * len(stage.shared)),
-        "processes": len(stage.services) + len(stage.clusters) + len(stage.shared) + 1,
-        "cpu_cores": round(rng.uniform(0.4, 0.7), 2),
-        "cpu_ms_per_order": round(rng.uniform(38, 44) + 9 * _by_message(stage), 1),
-        "drained_s": round(rng.uniform(0.5, 4), 2),
-        "blast_radius": _radius(cells, weights),
-        "operations": {o.name: _healthy(o.name, o.latency_slo_ms, calls) for o in stage.operations},
-        "completions": {
-            c.name: _completion(stage, o.name, c, calls, rng) for o in stage.operations for c in o.completions
-        },
-        "dead_letters": _dead_letters(held),
-        "matrix": cells,
-        "pooled": [_pooled(fault, stage, counted[fault.name]) for fault in held],
-        "faults": [_fault(fault) for fault in held],
-        "checks": checks,
-    }
-
-
-def _by_message(stage: Stage) -> bool:
-    return any(c.kind is not Kind.CALL for c in stage.channels)
-
-
-def _completion(
-    stage: Stage, operation: str, completion: Completion, calls: Sequence[Invocation], rng: Random
-) -> dict[str, Any]:
-    n = len(_in_baseline(operation, calls))
-    hops = 60.0 if _by_message(stage) else 0.0
-    took = sorted(
-        COMPLETED_MS[completion.name] * rng.lognormvariate(0, 0.35) + hops * rng.uniform(1, 2) for _ in "x" * n
-    )
-    return {
-        "operation": operation,
-        "n": n,
-        "in_time": n,
-        "late": 0,
-        "lost": 0,
-        "p50_ms": round(percentile(took, 0.5), 1),
-        "p99_ms": round(percentile(took, 0.99), 1),
-        "within_ms": completion.within_ms,
-        "verdict": "valid",
-        "because": f"{n} of {n} within {completion.within_ms} ms",
-    }
-
-
-def _dead_letters(held: Sequence[Held]) -> list[dict[str, Any]]:
-    """One per fault that makes a message unreadable."""
-    return [
-        {
-            "queue": "payments-commands",
-            "consumer": "payments",
-            "id": "m-5077",
-            "type": "",
-            "reason": "malformed",
-            "detail": "the body is no JSON: Unterminated string starting at: line 1 column 118 (char 117)",
-            "receives": 1,
-            "since_utc": "2026-03-02T09:36:41Z",
-        }
-        for fault in held
-        if fault.name.endswith("-poisoned")
-    ]
-
-
-def _fault(fault: Held) -> dict[str, Any]:
-    recovered = round(fault.recovered_s - fault.end_s, 2)
-    summary = f"{fault.name.rsplit('-', 1)[0]} is {fault.name.rsplit('-', 1)[1]}"
-    return {
-        "name": fault.name,
-        "summary": summary,
-        "injected": True,
-        "seen_by": probe(fault.name),
-        "recovered_s": recovered,
-    }
-
-
-def _radius(cells: Sequence[Mapping[str, Any]], weights: Mapping[str, int]) -> dict[str, float]:
-    def share(touched: Callable[[Mapping[str, Any]], bool]) -> float:
-        total = sum(weights[c["operation"]] for c in cells)
-        return round(sum(weights[c["operation"]] for c in cells if touched(c)) / total, 4) if total else 0.0
-
-    certain = share(lambda c: c["measured"] not in {"unaffected", "unknown"})
-    return {
-        "predicted": share(lambda c: c["predicted"] != "unaffected"),
-        "measured": certain,
-        "measured_low": max(0.0, certain - 0.012),
-        "measured_high": share(lambda c: c["measured"] != "unaffected") + 0.012,
-    }
-
-
-def _counted(fault: Held, calls: Sequence[Invocation]) -> list[Invocation]:
-    start, end = ns(fault.start_s + TAU_S), ns(fault.end_s)
-    return [c for c in calls if start <= c.intended_ns < end]
-
-
-def _cell(stage: Stage, fault: Held, operation: str, counted: Sequence[Invocation]) -> dict[str, Any]:
-    slo = stage.operation(operation).latency_slo_ms
-    mine = [c for c in counted if c.operation == operation]
-    bad = sum(is_bad(c, slo) for c in mine)
-    prediction, measured = fault.predicted[operation], fault.measured[operation]
-    worse = measured is not None and measured > prediction.effect
-    because = prediction.because
-    if worse:
-        because = (
-            f"{bad} of {len(mine)} requests were bad: workers of orders wait for payments, tracking queues behind them"
-        )
-    elif measured is None:
-        because = "the generator lagged behind its schedule in this window: 31 ms at p99, 10 ms allowed"
-    return {
-        "fault": fault.name,
-        "operation": operation,
-        "predicted": prediction.effect.value,
-        "measured": "unknown" if measured is None else measured.value,
-        "verdict": "unknown" if measured is None else "invalid" if worse else "valid",
-        "n": len(mine),
-        "bad": bad,
-        "decided_after_s": None if measured is None else round(1.3 if measured is Effect.FAILING else 5.5, 1),
-        "path": list(prediction.path),
-        "gaps": list(prediction.gaps),
-        "evidence": _evidence(fault, operation, len(mine), bad),
-        "because": because,
-    }
-
-
-def _evidence(fault: Held, operation: str, n: int, bad: int) -> dict[str, Any]:
-    """As `stages.check` leaves it."""
-    figures = {"bad": bad, "e_iso": e_iso(n, bad, 0.05), "e_base": e_base(bad, n, 0, 300), "e_conc": None}
-    others = [o for o, p in fault.predicted.items() if p.effect is Effect.UNAFFECTED and o != operation]
-    return {
-        "bit": True,
-        "seen_by": probe(fault.name),
-        "exposed_s": round(fault.end_s - fault.start_s - TAU_S, 3),
-        "baseline_n": 300,
-        "baseline_bad": 0,
-        "censored": 0,
-        "not_ready": 0,
-        "interval": list(wilson(bad, n)),
-        "within_margin": False,
-        "margin": 0.05,
-        "strict": figures,
-        "lenient": figures,
-        "pool": others,
-        "control": "baseline and pool",
-        "better": (fault.name, operation) == BETTER,
-        **_completions(fault, operation, n, bad),
-        "no_clean_control": False,
-    }
-
-
-def _completions(fault: Held, operation: str, n: int, bad: int) -> dict[str, Any]:
-    """What was accepted under the fault and completed after it; nothing where the answers were bad."""
-    if fault.measured[operation] is not Effect.DELAYED:
-        return {}
-    waited_ms = round(1000 * (fault.recovered_s - fault.start_s))
-    late = n - bad - 1
-    return {
-        "completions": {"n": n - bad, "late": late, "lost": 0, "overdue": 0, "worst_ms": waited_ms, "baseline_n": n}
-    }
-
-
-def _pooled(fault: Held, stage: Stage, counted: Sequence[Invocation]) -> dict[str, Any]:
-    safe = {o for o, p in fault.predicted.items() if p.effect is Effect.UNAFFECTED}
-    mine = [c for c in counted if c.operation in safe]
-    bad = sum(is_bad(c, stage.operation(c.operation).latency_slo_ms) for c in mine)
-    undecided = any(fault.measured[o] is None for o in safe)
-    verdict = "unknown" if undecided else "invalid" if mine and bad / len(mine) > 0.01 else "valid"
-    return {"fault": fault.name, "n": len(mine), "bad": bad, "verdict": verdict}
-
-
-def _healthy(operation: str, slo_ms: int, calls: Sequence[Invocation]) -> dict[str, Any]:
-    mine = _in_baseline(operation, calls)
-    ordered = sorted(c.latency_ms for c in mine)
-    figures = {f"p{p}_ms": round(percentile(ordered, p / 100), 1) for p in (50, 95, 99)}
-    ok = sum(c.outcome is Outcome.OK for c in mine)
-    return {"n": len(mine), "ok": ok, **figures, "slo_ms": slo_ms, "verdict": "valid"}
-
-
-def _in_baseline(operation: str, calls: Sequence[Invocation]) -> list[Invocation]:
-    return [c for c in calls if c.operation == operation and ns(4) <= c.intended_ns < ns(4 + BASELINE_S)]
-
-
-_CHECKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("every-accepted-order-terminates", "every order ended", {"orders": 2104, "confirmed": 1461, "rejected": 371}),
-    ("no-order-lost", "every answered order is in the books", {"acknowledged": 1833, "lost": []}),
-    ("no-order-applied-twice", "one capture per confirmed order", {"orders": 1461, "twice": []}),
-    ("stock-conserved", "opened with = on hand + reserved", {"products": 20, "off": []}),
-    ("money-conserved", "money was taken for confirmed orders only", {"captured_cents": 8_120_450, "off": []}),
-    ("one-email-per-confirmed-order", "one mail each, but for the known gap", {"missing": 1, "gap": "lost-email"}),
-    ("registrations-reach-every-consumer", "every user is everywhere", {"users": 1320, "missing": []}),
-    ("no-effect-without-operation", "nothing happened unasked", {"effects": 9120, "unexplained": []}),
-    ("recovered-after-every-fault", "the slowest took 2.4 s", {"slowest_s": 2.4}),
-    ("generator-honest", "every arrival was sent, on time", {"arrivals": 13_800, "unsent": 0, "lag_p99_ms": 1.9}),
-    ("nothing-left-behind", "no process, port or fault was left", {"left": []}),
-)
-
-
-def _checks(kind: SampleKind) -> list[dict[str, Any]]:
-    checks = [{"name": n, "verdict": "valid", "because": b, "evidence": dict(e)} for n, b, e in _CHECKS]
-    by_name = {c["name"]: c for c in checks}
-    if kind == "invalid":
-        twice = [{"order": f"o-{n}", "captures": 2, "cents": 4200 + n, "key": f"sample-{n}"} for n in range(611, 623)]
-        by_name["no-order-applied-twice"] |= {
-            "verdict": "invalid",
-            "because": "12 orders were charged twice: the capture was repeated after a lost answer",
-            "evidence": {"orders": 1461, "charged_twice": len(twice), "twice": twice},
-        }
-    if kind == "unknown":
-        by_name["generator-honest"] |= {
-            "verdict": "unknown",
-            "because": "the generator sent 31 ms late at p99 while inventory-paused was on; 10 ms are allowed",
-            "evidence": {"arrivals": 13_800, "unsent": 4, "lag_p99_ms": 31.2, "window": UNDECIDED},
-        }
-    return checks
-
-
 def hostile(run: Sample, text: str = "<img src=x onerror=alert(1)>'\"]]>\x1b[31m\x00{{7*7}}[red]") -> Sample:
     """The same run after an attacker named everything that has a name."""
     verdict = {
@@ -333,6 +92,9 @@ def hostile(run: Sample, text: str = "<img src=x onerror=alert(1)>'\"]]>\x1b[31m
         "started_utc": text,
         "environment": {text: [text, {text: text}]},
     }
+    if "comparison" in verdict:
+        known = verdict["comparison"]
+        verdict["comparison"] = {**_poisoned(known, text), "stages": known["stages"]}
     verdict["stages"] = {name: _poisoned(stage, text) for name, stage in run.verdict["stages"].items()}
     histories = {
         name: [replace(r, fault=r.fault + text, detail=text) if isinstance(r, FaultEvent) else r for r in records]

@@ -138,7 +138,7 @@ def test_delayed_cells_tell_what_was_completed_and_how_it_was_before(both_page: 
     text = "".join(both_page.text)
     assert len(cells) > 10
     assert "late; the slowest took" in text
-    assert "since syncbetter. Sync: place-order fails because" in text
+    assert "against syncbetter; there place-order fails because" in text
 
 
 def test_completions_and_dead_letters_are_listed(both_page: Page) -> None:

@@ -64,7 +64,7 @@ def test_stages_are_compared_in_columns_and_each_step_is_told() -> None:
     assert lines["known gaps"] == ["2", "0"]
     assert lines["delayed"][0] == "0.00"
     assert "+ the blast radius falls: " in told
-    assert "- new are broker-outage and broker-slow (register, place-order and cancel-order delayed)" in told
+    assert "- new: broker-outage and broker-slow (register, place-order and cancel-order delayed)" in told
     assert text.splitlines()[-1].startswith("VALID  2 stages, 25 faults, 22 of 22 checks valid, blast radius falls")
 
 
