@@ -11,7 +11,7 @@ bears; a FIFO queue takes it only once.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,35 +27,36 @@ DEATH = frozenset({"reason", "detail", "source", "died_ns", "died_utc", "receive
 """Attributes that tell of a death; the living have none."""
 
 
-def read(sqs: Any, url: str) -> list[Mapping[str, Any]]:
+def read(sqs: Any, url: str, wait_s: int = 0) -> list[Mapping[str, Any]]:
     """The messages of one dead-letter queue as SQS returns them, oldest first as far as the broker keeps an order.
 
+    `wait_s`: 1 where a broker has many servers and asks only some of them if nobody waits (AWS), else 0.
     A FIFO queue hides what stands behind ten letters of the same group. Each reading counts as a receive there.
     """
     seen: list[Mapping[str, Any]] = []
     try:
-        for batch in _received(sqs, url):
-            seen += batch
+        _receive_all(sqs, url, wait_s, seen)
     finally:
         _give_back(sqs, url, seen)
     return seen
 
 
-def move(sqs: Any, url: str, source: str, ids: Collection[str] | None) -> int:
-    """Send letters back to the queue they came from; all of them if `ids` is None. Returns how many."""
+def move(sqs: Any, url: str, source: str, ids: Collection[str] | None, wait_s: int = 0) -> int:
+    """Send letters back to the queue they came from; all of them if `ids` is None. Returns how many.
+
+    All are received before the first is sent: one that dies again meanwhile is a new letter, and left alone.
+    """
+    left: list[Mapping[str, Any]] = []
     moved = 0
-    others: list[Mapping[str, Any]] = []
     try:
-        for batch in _received(sqs, url):
-            for message in batch:
-                if ids is not None and message["MessageId"] not in ids:
-                    others.append(message)
-                    continue
-                sqs.send_message(QueueUrl=source, **revived(message))
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-                moved += 1
+        _receive_all(sqs, url, wait_s, left)
+        for message in [m for m in left if ids is None or m["MessageId"] in ids]:
+            sqs.send_message(QueueUrl=source, **revived(message))
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            left.remove(message)
+            moved += 1
     finally:
-        _give_back(sqs, url, others)
+        _give_back(sqs, url, left)
     return moved
 
 
@@ -106,23 +107,23 @@ def revived(message: Mapping[str, Any]) -> dict[str, Any]:
     return again
 
 
-def _received(sqs: Any, url: str) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """Batches until there is none left that is not hidden; a real queue may need a second look for its last ones."""
+def _receive_all(sqs: Any, url: str, wait_s: int, into: list[Mapping[str, Any]]) -> None:
+    """Batch after batch until there is none that is not hidden."""
     known: set[str] = set()
     while True:
         answer = sqs.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=BATCH,
             VisibilityTimeout=HIDDEN_S,
-            WaitTimeSeconds=0,
+            WaitTimeSeconds=wait_s,
             AttributeNames=["All"],
             MessageAttributeNames=["All"],
         )
         batch = [message for message in answer.get("Messages", []) if message["MessageId"] not in known]
-        known |= {message["MessageId"] for message in batch}
         if not batch:
             return
-        yield batch
+        known |= {message["MessageId"] for message in batch}
+        into += batch
 
 
 def _give_back(sqs: Any, url: str, messages: Sequence[Mapping[str, Any]]) -> None:

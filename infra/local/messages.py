@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,12 +47,13 @@ class Messages:
         queues = self._queues(name)
         if not queues:
             return []
-        found = []
-        with self._sqs(name) as sqs:
-            for queue, _, dead in queues:
-                parts = {"queue": queue.name, "dead_letters": queue.dead_letters, "consumer": queue.consumer}
-                found += [letters.letter(message, **parts) for message in letters.read(sqs, dead)]
-        return found
+        with self._sqs(name) as (sqs, wait_s), ThreadPoolExecutor(len(queues)) as pool:
+            read = list(pool.map(lambda found: letters.read(sqs, found[2], wait_s), queues))
+        return [
+            letters.letter(message, queue=q.name, dead_letters=q.dead_letters, consumer=q.consumer)
+            for (q, _, _), messages in zip(queues, read, strict=True)
+            for message in messages
+        ]
 
     def redrive(self, name: str, queue: str | None, ids: Sequence[str] | None) -> dict[str, int]:
         """Send letters back to the queue they came from: {"moved", "left"}.
@@ -66,9 +68,9 @@ class Messages:
             raise NotFound(f"{name} has no queue {queue!r} with dead letters; known: {known}")
         if not chosen:
             return {"moved": 0, "left": 0}
-        with self._sqs(name) as sqs:
-            moved = sum(letters.move(sqs, dead, live, ids) for _, live, dead in chosen)
-            left = sum(letters.depth(sqs, dead) for _, _, dead in chosen)
+        with self._sqs(name) as (sqs, wait_s), ThreadPoolExecutor(len(chosen)) as pool:
+            moved = sum(pool.map(lambda found: letters.move(sqs, found[2], found[1], ids, wait_s), chosen))
+            left = sum(pool.map(lambda found: letters.depth(sqs, found[2]), chosen))
         return {"moved": moved, "left": left}
 
     def _queues(self, name: str) -> list[tuple[Queue, str, str]]:
@@ -78,8 +80,8 @@ class Messages:
         return [(q, urls[q.name], urls[q.dead_letters]) for q in _live(deployed) if q.dead_letters in urls]
 
     @contextmanager
-    def _sqs(self, name: str) -> Iterator[Any]:
-        """A client past every wire; errors of the SDK become Unavailable."""
+    def _sqs(self, name: str) -> Iterator[tuple[Any, int]]:
+        """A client past every wire, and how long it has to wait; errors of the SDK become Unavailable."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         broker = self._cloud.get(f"/deployments/{name}/brokers/{BROKER}")
@@ -88,7 +90,7 @@ class Messages:
         credentials = EMBEDDED_CREDENTIALS if broker["embedded"] else {}
         sqs = client("sqs", broker["endpoint"], broker["region"], **credentials)
         try:
-            yield sqs
+            yield sqs, 0 if broker["embedded"] else 1
         except (BotoCoreError, ClientError) as error:
             raise Unavailable(f"the broker of {name} at {broker['endpoint'] or 'AWS'}: {error}") from error
         finally:
