@@ -10,6 +10,9 @@ URL it knows is "/". Load generators, steady-state probes and tests share it, ea
     request = shopper.next("place-order")         # Request, or NotReady: nothing to cancel yet
     result = shopper.take(request, send(request)) # Result(outcome="ok", subject="o-...", ...)
 
+It makes no difference to it whether the shop answers once all is done (201, 200) or accepts and completes later (202):
+an order that offers a cancel form can be cancelled, and one that has come to nothing meanwhile is forgotten.
+
 Requests may be in flight side by side; `start`, `next` and `take` never wait. Not safe for threads.
 """
 
@@ -104,7 +107,7 @@ class _Order:
 
 @dataclass(slots=True)
 class _Pools:
-    """Confirmed orders by what can still be done with them."""
+    """Orders that offered a cancel form, by what can still be done with them."""
 
     fresh: deque[_Order] = field(default_factory=deque)
     tried: deque[_Order] = field(default_factory=deque)
@@ -136,7 +139,7 @@ class Shopper:
 
     @property
     def cancellable(self) -> int:
-        """Confirmed orders that nobody has tried to cancel yet."""
+        """Orders, confirmed or accepted for later, that nobody has tried to cancel yet."""
         return len(self._pools.fresh)
 
     def start(self) -> list[Request]:

@@ -178,6 +178,24 @@ def test_an_order_that_cannot_be_cancelled_is_not_tried_again() -> None:
     assert isinstance(shopper.next("cancel-order"), NotReady)
 
 
+def test_an_order_accepted_for_later_is_followed_and_cancelled_as_any_other() -> None:
+    shopper = ready()
+    placed = shopper.take(ask(shopper, "place-order"), answer(order(1, "pending"), 202))
+    assert (placed.outcome, placed.subject, shopper.cancellable) == ("ok", "o-1", 1)
+    assert ask(shopper, "track-order").path == "/orders/o-1"
+    cancelled = shopper.take(ask(shopper, "cancel-order"), answer(order(1, "cancelling"), 202))
+    assert (cancelled.outcome, cancelled.subject) == ("ok", "o-1")
+    assert isinstance(shopper.next("cancel-order"), NotReady)
+
+
+@pytest.mark.parametrize("state", ["compensating", "rejected", "cancelling", "cancelled"])
+def test_an_order_that_offers_no_cancel_form_is_only_followed(state: str) -> None:
+    shopper = ready()
+    assert shopper.take(ask(shopper, "place-order"), answer(order(1, state), 202)).outcome == "ok"
+    assert ask(shopper, "track-order").path == "/orders/o-1"
+    assert isinstance(shopper.next("cancel-order"), NotReady)
+
+
 def test_results_name_the_order_they_are_about() -> None:
     shopper = ready()
     assert shopper.take(ask(shopper, "place-order"), answer(order(5), 201)).subject == "o-5"
