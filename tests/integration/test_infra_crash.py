@@ -58,6 +58,7 @@ VICTIMS: dict[str, Callable[[Shop], None]] = {
     "cluster host": lambda shop: end(shop.host_pid(CLUSTER)),
     "wire host": lambda shop: end(shop.host_pid("wire_host")),
     "service": lambda shop: end(shop.pid("back")),
+    "broker": lambda shop: end(shop.host_pid("broker")),
     "daemon and hosts": _kill_daemon_and_hosts,
     "everything": _kill_everything,
     "daemon, the rest stopped": _stop_everything,
@@ -70,7 +71,10 @@ VICTIMS: dict[str, Callable[[Shop], None]] = {
 def test_down_leaves_nothing_whatever_was_killed_before(tmp_path: Path, victim: str) -> None:
     with local_cloud(tmp_path / "h") as cloud:
         shop = Shop(cloud).up()
+        cloud.put(shop.at("brokers/broker"), {})
+        cloud.put(shop.at("queues/q"), {"broker": "broker", "visibility_timeout_s": 5})
         shop.fault("on", kind="latency", wire="front-back", delay_ms=5)
+        shop.fault("slow", kind="broker-slow", broker="broker", delay_ms=5)
         shop.fault("held", kind="pause", service="front")
         VICTIMS[victim](shop)
         shop.down()
