@@ -150,7 +150,8 @@ def _completions(result: SweepResult) -> dict[str, Any]:
                     start_ns=swept.span.start_ns,
                     end_ns=min(swept.span.end_ns, swept.held_until_ns - int(COMPLETION_S * SECOND_NS)),
                 )
-                took = [w.ms for w in waited(seen, operation.name, completion, [span], censor)]
+                # an order may have been cancelled by an earlier request whose answer got lost: that took nobody's time
+                took = [w.ms for w in waited(seen, operation.name, completion, [span], censor) if (w.ms or 0) >= 0]
                 blocks.append(
                     Block(
                         one_way_ms=swept.one_way_ms,
