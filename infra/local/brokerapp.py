@@ -219,6 +219,7 @@ def config(app: BrokerApp, port: int) -> Any:
         log_level="warning",
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
         backlog=1024,
     )

@@ -33,6 +33,7 @@ from infra.local.state import (
     WireSpec,
     boot_id,
 )
+from infra.local.target import LocalTarget
 
 
 def _state(boot: str) -> DeploymentState:
@@ -227,6 +228,19 @@ def test_a_fifo_queue_needs_a_fifo_topic() -> None:
     with pytest.raises(Invalid, match="can only be fed by a FIFO topic"):
         requests.read_subscription({"broker": "b", "topic": "t", "queue": "q.fifo"})
     assert requests.read_topic("t.fifo", {"broker": "b", "fifo": True}) == TopicSpec("b", True)
+
+
+def test_a_machine_without_the_embedded_broker_needs_one_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = LocalTarget(tmp_path)
+    before = target.problems({})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    missing = "ministack, the embedded broker, is not installed: `make setup`, or set STAGES_BROKER_URL"
+    assert set(target.problems({})) == {*before, missing}
+    assert target.problems({"STAGES_BROKER_URL": "http://mq:9324"}) == before
+    nonsense = target.problems({"STAGES_BROKER_URL": "mq"})
+    assert set(nonsense) == {*before, "STAGES_BROKER_URL is 'mq'; give http://host:port, https://host or 'aws'"}
 
 
 def test_an_environment_that_cannot_be_set_is_refused() -> None:
