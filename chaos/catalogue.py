@@ -123,8 +123,8 @@ _CHOSEN: tuple[tuple[str, Fault, str], ...] = (
     ),
     (
         "broker-throttled",
-        BrokerThrottle(broker=BROKER, share=0.1),
-        "the broker refuses one request in ten: those who try again with backoff are in time all the same",
+        BrokerThrottle(broker=BROKER, share=0.05),
+        "the broker refuses one request in twenty: those who try again with backoff are in time all the same",
     ),
     (
         "broker-duplicates",

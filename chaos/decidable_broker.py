@@ -17,9 +17,9 @@ VISIBILITY_TRIPS = 4
 """One-way trips to the broker that a message's visibility timeout must cover: the answer that brings it, its deletion,
 and both once more for a batch that was told to wait. Beyond, every message is delivered again: another fault."""
 
-THROTTLED_SHARE_MAX = 0.15
-"""An order is some twenty requests to the broker, and the SDK waits up to a second before it repeats one. Measured: at
-a share of 0.1 orders are completed 0.6 s later at the median, at 0.3 it is 3.5 s, which is past the deadline."""
+THROTTLED_SHARE_MAX = 0.07
+"""An order is some twenty requests to the broker, and the SDK waits up to a second before it repeats one. Measured on
+a busy machine: at a share of 0.1 four orders in a hundred come late, at 0.3 every other one."""
 
 POISONED_MAX = 3
 """Each costs one order a second asking; among the some hundred of a window so few stay below every margin."""
