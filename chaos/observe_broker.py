@@ -15,7 +15,7 @@ from chaos.faults_broker import BrokerDuplicate, BrokerPoison, BrokerSlow, Broke
 from stages.deployment import Deployment
 
 LOOKS = 40
-"""Harmless requests in one look for throttling, some milliseconds each: at a share of 0.05 one look in eight sees none."""
+"""Harmless requests in one look for throttling, milliseconds each: at a share of 0.05 one look in eight sees none."""
 
 LIST_QUEUES = (
     {"X-Amz-Target": "AmazonSQS.ListQueues", "Content-Type": "application/x-amz-json-1.0"},
