@@ -73,6 +73,7 @@ class Service:
         """Begin in the running loop: liveness at once, readiness as soon as the database can be used."""
         self.caller.open()
         self.opening = asyncio.ensure_future(self._open())
+        self.opening.add_done_callback(_tell_of_defect)
 
     def drain(self) -> None:
         """Take on nothing new but the requests that still come; returns at once."""
@@ -106,6 +107,11 @@ class Service:
         if self.messenger is not None:
             await self.messenger.start()
         self.state.opened = True
+
+
+def _tell_of_defect(opening: asyncio.Task[None]) -> None:
+    if not opening.cancelled() and (error := opening.exception()) is not None:
+        log.error("opening-crashed", exc_info=error)
 
 
 def build(settings: Settings) -> Service:

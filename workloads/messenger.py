@@ -28,6 +28,9 @@ from workloads.telemetry import Telemetry
 
 log = structlog.get_logger()
 
+LINGER_S = 0.02
+"""How long a message waits for others to share its call: a call costs far more than a message, and nobody waits for
+either (15 orders/s: 3.0 calls per order instead of 3.5; an order has three such waits)."""
 FLUSH_S = 0.5
 """How long the relay may go on after the last request."""
 FLUSHED_EVERY_S = 0.02
@@ -60,7 +63,7 @@ class Messenger:
         self.publishes = publishes
         self._relay: Relay | None = None
         if publishes:
-            self._relay = Relay(repository, self._broker, post=post, telemetry=telemetry, rng=rng)
+            self._relay = Relay(repository, self._broker, post=post, telemetry=telemetry, rng=rng, linger_s=LINGER_S)
         self._consumer: Consumer | None = None
         if handle is not None and broker.inbound is not None:
 

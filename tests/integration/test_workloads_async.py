@@ -383,7 +383,7 @@ def test_a_service_that_is_replaced_loses_no_message(shop: Shop) -> None:
     for service in ("payments", "orders"):
         for _ in range(4):
             accepted.append(place(shop))
-        shop.kill(service, signal.SIGTERM)
+        assert shop.kill(service, signal.SIGTERM) == 0
         shop.start(service)
     for reply in accepted:
         until_states(shop, reply.json()["id"], DONE)

@@ -62,6 +62,31 @@ async def test_an_order_takes_effect_everywhere() -> None:
     assert all(r.key == "k-1" for r in [*shop.records("payments", "capture"), *shop.records("email", "mail")])
 
 
+async def test_an_order_says_when_it_came_to_its_end_and_when_it_was_cancelled() -> None:
+    now = [7]
+    shop = MemoryShop(now_ns=lambda: now[0])
+    order = await shop.saga.place(ORDER)
+    assert order.detail["completed_ns"] == "7"
+    now[0] = 9
+    cancelled = await shop.saga.cancel(order.id)
+    assert (cancelled.detail["completed_ns"], cancelled.detail["cancelled_ns"]) == ("7", "9")
+    assert "cancelled_ns" not in (await shop.saga.place(ORDER)).detail
+
+
+@pytest.mark.parametrize("disabled", [frozenset[str](), frozenset({"compensation"})])
+async def test_an_order_that_failed_was_completed_when_it_was_rejected(disabled: frozenset[str]) -> None:
+    now = [7]
+    shop = MemoryShop(now_ns=lambda: now[0], disabled=disabled)
+    shop.caller.broken["payments"] = "refused"
+    await refused(shop)
+    shop.caller.broken.clear()
+    now[0] = 7 if disabled else 11
+    await shop.undo_all()
+    (order,) = shop.records("orders", "order")
+    assert (order.state, order.detail["completed_ns"]) == ("rejected", str(now[0]))
+    assert "cancelled_ns" not in order.detail
+
+
 @pytest.mark.parametrize("how", ["refused", "timeout"])
 @pytest.mark.parametrize("callee", CHAIN)
 async def test_a_step_that_fails_undoes_all_before_it_and_itself(callee: str, how: str) -> None:
