@@ -137,6 +137,7 @@ class Observer:
     def _once(self, fault: FaultPlan, baseline: Baseline, repeat_of: FaultJudgement | None) -> Observation:
         predictions = self._stage_plan.predictions[fault.name]
         self._load.restock(stock_needed(self._stage, predictions, self._rate))
+        usual = self._waiting()
         intent_ns = self._clock.now_ns()
         self._load.phase(f"fault:{fault.name}")
         self._load.mix(fault_mix(self._stage, predictions))
@@ -150,7 +151,7 @@ class Observer:
         self._load.mix(healthy_mix(self._stage))
         self._load.phase(f"recovery:{fault.name}")
         undone_ns = undone.at_ns if undone else self._clock.now_ns()
-        recovered_ns = self._wait_until_recovered(fault.name, undone_ns)
+        recovered_ns = self._wait_until_recovered(fault.name, undone_ns, usual)
         # Once more with every answer known: a request that was still out at the last look has its end by now.
         end_ns = undoing.at_ns if undoing else undone_ns
         judgement = self._judge(fault, baseline, seen, end_ns, previous=judgement, repeat_of=repeat_of, final=True)
@@ -258,7 +259,8 @@ class Observer:
         self._gathered.refresh()
         return ended
 
-    def _wait_until_recovered(self, fault: str, undone_ns: int) -> int | None:
+    def _wait_until_recovered(self, fault: str, undone_ns: int, usual: int) -> int | None:
+        was_behind = False
         deadline_ns = undone_ns + int(self._timings.recover_s * SECOND_NS)
         while True:
             outstanding = self._load.outstanding()
@@ -267,18 +269,26 @@ class Observer:
             good_ns = recovery(
                 self._stage, recent.invocations, undone_ns, now_ns, recent.stalls, outstanding=outstanding
             )
-            if good_ns is not None and now_ns <= deadline_ns and self._behind():
-                self._clock.sleep(0.2)
-                continue
-            if good_ns is not None or now_ns > deadline_ns:
-                step = FaultStep.RECOVERED if good_ns is not None else FaultStep.NOT_RECOVERED
-                self._gathered.add(FaultEvent(fault=fault, step=step, at_ns=good_ns or now_ns))
-                return good_ns
+            behind = self._behind(usual) if good_ns is not None else ""
+            if good_ns is not None and not behind:
+                well_ns = now_ns if was_behind else good_ns
+                self._gathered.add(FaultEvent(fault=fault, step=FaultStep.RECOVERED, at_ns=well_ns))
+                return well_ns
+            if now_ns > deadline_ns:
+                event = FaultEvent(fault=fault, step=FaultStep.NOT_RECOVERED, at_ns=now_ns, detail=behind)
+                self._gathered.add(event)
+                return None
+            was_behind = was_behind or bool(behind)
             self._clock.sleep(0.2)
 
-    def _behind(self) -> bool:
-        """Whether more accepted work waits than comes in within a second: the fault's backlog is not worked off yet."""
-        return sends_messages(self._stage) and self._backlog(self._deployment).total > self._rate
+    def _waiting(self) -> int:
+        """Accepted work that is not done yet; 0 where everything is done with the answer."""
+        return self._backlog(self._deployment).total if sends_messages(self._stage) else 0
+
+    def _behind(self, usual: int) -> str:
+        """Says so, if more waits than before the fault: its backlog is not worked off yet."""
+        now, most = self._waiting(), 2 * usual + round(self._rate)
+        return f"{now} orders and messages still wait, {usual} did before the fault" if now > most else ""
 
     def _trouble(self, fault: str, intent_ns: int) -> str:
         for step in (FaultStep.REFUSED, FaultStep.FAILED):
