@@ -15,6 +15,7 @@ from typing import Protocol
 from stages.check import Span
 from stages.deployment import Deployment
 from stages.history import Audit, Phase
+from stages.model import Kind
 from suite.gathered import Gathered
 from suite.observe import SECOND_NS, STOCK_LEAST, healthy_mix
 from suite.ports import Clock, Load, SuiteError, Target
@@ -127,7 +128,7 @@ def _run(plan: SweepPlan, result: SweepResult, tools: SweepTools) -> None:
         undo.callback(load.close)
         distance = tools.distance()
         undo.callback(distance.close)
-        _warm_up(plan, deployment, load, tools, result)
+        _warm_up(plan, deployment, load, distance, tools, result)
         for number, one_way_ms in enumerate(result.plan.order_ms, start=1):
             tools.progress(
                 f"{result.plan.stage.name}: {one_way_ms} ms one way, block {number} of {len(result.plan.order_ms)}"
@@ -169,14 +170,19 @@ def _take_away(name: str, tools: SweepTools, result: SweepResult) -> None:
     result.residue = tools.target.residue(name)
 
 
-def _warm_up(plan: SweepPlan, deployment: Deployment, load: Load, tools: SweepTools, result: SweepResult) -> None:
+def _warm_up(
+    plan: SweepPlan, deployment: Deployment, load: Load, distance: Distance, tools: SweepTools, result: SweepResult
+) -> None:
+    """Load at the longest distance: what only distance needs, such as more connections, is there from then on."""
     tools.progress(f"{result.plan.stage.name}: warming up")
     files = load.start(
         deployment, run_id=result.run_id, rate=plan.rate, seed=plan.seed, mix=healthy_mix(result.plan.stage)
     )
     result.gathered.follow(files)
     load.restock(STOCK_LEAST)
-    tools.clock.sleep(plan.timings.warm_up_s)
+    load.phase("warm-up")
+    distance.stretch(deployment, result.plan.wires, max(plan.delays_ms))
+    _hold(plan.timings.warm_up_s, distance, tools.clock)
 
 
 def _block(
@@ -196,6 +202,8 @@ def _block(
     start_ns = tools.clock.now_ns()
     _hold(plan.timings.block_s, distance, tools.clock)
     span = Span(start_ns=start_ns, end_ns=tools.clock.now_ns())
+    if any(channel.kind is not Kind.CALL for channel in result.plan.stage.channels):
+        _hold(plan.timings.linger_s, distance, tools.clock)
     _wait_for_answers(span, load, distance, tools.clock)
     return SweptBlock(one_way_ms=one_way_ms, span=span, held_until_ns=tools.clock.now_ns(), stretched=distance.seen())
 

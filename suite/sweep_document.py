@@ -12,7 +12,7 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-from stages.check import Check, Seen, Span, Verdict, guarded, worst
+from stages.check import Check, Seen, Verdict, guarded, worst
 from stages.check.completion import waited
 from stages.check.counting import Censor, generators_fault
 from stages.distance import Block, Line, fit, line, points
@@ -25,9 +25,6 @@ FORMAT = 1
 
 BITES = 0.9
 """Of the delay asked for, at least so much was seen on the wires, or the distance was not there."""
-
-COMPLETION_S = 1.5
-"""Completions count of requests so long before the distance changes: nearly all of them then end at one distance."""
 
 
 def sweep_document(
@@ -146,12 +143,10 @@ def _completions(result: SweepResult) -> dict[str, Any]:
         for completion in operation.completions:
             blocks = []
             for swept in result.blocks:
-                span = Span(
-                    start_ns=swept.span.start_ns,
-                    end_ns=min(swept.span.end_ns, swept.held_until_ns - int(COMPLETION_S * SECOND_NS)),
-                )
                 # an order may have been cancelled by an earlier request whose answer got lost: that took nobody's time
-                took = [w.ms for w in waited(seen, operation.name, completion, [span], censor) if (w.ms or 0) >= 0]
+                took = [
+                    w.ms for w in waited(seen, operation.name, completion, [swept.span], censor) if (w.ms or 0) >= 0
+                ]
                 blocks.append(
                     Block(
                         one_way_ms=swept.one_way_ms,

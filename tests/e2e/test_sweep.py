@@ -83,8 +83,8 @@ def test_ctrl_c_while_systems_are_apart_undoes_everything_and_exits_130(user: Us
     ("words", "told"),
     [
         (("snyc", "--delays", "0,x", "--rate", "0"), ["did you mean 'sync'", "'x'", "--rate 0"]),
-        (("sync", "--delays", "0,50"), ["3 to 12"]),
-        (("sync", "--delays", "0,10,400"), ["--delays 400 is too far for stage 'sync'"]),
+        (("sync", "--delays", "0,25,50"), ["besides 0, 3 to 12"]),
+        (("sync", "--delays", "5,10,400"), ["--delays 400 is too far for stage 'sync'"]),
         (("mesh",), ["stage 'mesh' cannot run here"]),
         (("--use", "ghost"), ["no deployment 'ghost'"]),
         (("--out", "/proc/nowhere"), ["/proc/nowhere", "--out"]),

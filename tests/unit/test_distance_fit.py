@@ -83,9 +83,15 @@ def test_a_machine_that_grows_slower_all_the_time_does_not_look_like_distance() 
         assert found.line.slope == pytest.approx(3, abs=0.3), f"seed {seed}: {found.because}"
 
 
+def test_what_it_costs_to_rest_on_the_way_at_all_is_not_distance() -> None:
+    for seed in SEEDS:
+        found = fit(history(6, seed=seed, extra_ms=lambda _, one_way_ms: 9.0 if one_way_ms else 0.0), 6)
+        assert found.verdict is Verdict.VALID, f"seed {seed}: {found.because}"
+
+
 def test_without_the_way_back_the_same_drift_would_look_like_distance() -> None:
     """Why the order is mirrored."""
-    drifting = history(3, order=sorted(ORDER), extra_ms=lambda number, _: 8.0 * number)
+    drifting = history(3, order=sorted(ORDER), extra_ms=lambda number, _: 16.0 * number)
     found = line(drifting)
     assert found is not None
     assert found.slope > 3.5
@@ -119,10 +125,11 @@ def test_a_generator_that_lagged_measured_itself() -> None:
         history(1, n=0),
         history(1, n=FEWEST_REQUESTS - 1),
         history(1, order=(10, 10, 10, 10)),
-        history(1, order=(0, 50, 50, 0)),
-        history(1, order=(0, 25, 50)),
+        history(1, order=(5, 50, 50, 5)),
+        history(1, order=(0, 25, 50, 50, 25, 0)),
+        history(1, order=(5, 25, 50)),
     ],
-    ids=["nothing", "no answers", "few answers", "one distance", "two distances", "each once"],
+    ids=["nothing", "no answers", "few answers", "one distance", "two distances", "two and none", "each once"],
 )
 def test_too_little_is_unknown(blocks: list[Block]) -> None:
     found = fit(blocks, 1)

@@ -158,7 +158,7 @@ def test_exactly_the_wires_between_systems_grow_and_are_let_go(tmp_path: Path) -
     shop.spoil = lambda invocation, _: (seen.add(shop.wires.wires), invocation)[1]
     order = stage_of(shop.sweep())["order_ms"]
     assert seen - {()} == {wires_between_systems(STAGES["sync"])}
-    assert shop.wires.seen_ms == order == order[::-1]
+    assert shop.wires.seen_ms == [max(order), *order], "connections that only distance needs are opened before"
     assert shop.wires.closed >= 1
     assert shop.wires.wires == ()
     assert shop.world.target.names() == []
@@ -220,7 +220,7 @@ def test_what_is_left_behind_is_invalid(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_undoes_everything_and_what_was_seen_is_written(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, wires_of={"interrupts_at": 50})
+    shop = Shop(tmp_path, wires_of={"interrupts_at": 25})
     with pytest.raises(KeyboardInterrupt):
         shop.sweep(seed=3)
     assert shop.wires.wires == ()
