@@ -119,6 +119,7 @@ def broker_settings(stage: Stage, service: str, disabled: frozenset[str], own: O
     return Broker(
         endpoint=_endpoint(service, own),
         region=own.region if own else REGION,
+        signed=own is not None,
         inbound=_inbound(needed.queue_of(service), disabled),
         queues={to: _queue_url(needed, to) for to in _partners(stage, service)},
         topic=Ref("topic", topic.name, "arn").token if topic else None,

@@ -181,16 +181,18 @@ def test_each_service_reads_these_very_settings_of_its_messages() -> None:
         "storefront": None,
         "inventory": Broker(
             endpoint="http://127.0.0.1:21000",
+            signed=False,
             inbound=_inbound("inventory-commands"),
             queues={"orders": "http://b/1/orders-replies"},
         ),
         "orders": Broker(
             endpoint="http://127.0.0.1:21001",
+            signed=False,
             inbound=_inbound("orders-replies"),
             queues={"inventory": "http://b/1/inventory-commands"},
             topic="arn:orders-events.fifo",
         ),
-        "cache": Broker(endpoint="http://127.0.0.1:21002", inbound=_inbound("cache-events.fifo")),
+        "cache": Broker(endpoint="http://127.0.0.1:21002", signed=False, inbound=_inbound("cache-events.fifo")),
     }
 
 

@@ -16,11 +16,9 @@ from typing import Any
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore import UNSIGNED, handlers
-from botocore.exceptions import NoCredentialsError, UnknownServiceError
+from botocore.exceptions import UnknownServiceError
 from botocore.loaders import Loader
 
-from workloads.broker.plain_http import PlainSession
-from workloads.broker.signing import Signer
 from workloads.settings import Broker
 
 CONNECT_TIMEOUT_S = 2.0
@@ -82,20 +80,18 @@ async def client(service: str, settings: Broker) -> AsyncIterator[Any]:
     trimmed = (settings.endpoint or "").startswith("http://")
     session.register_component("data_loader", _WithoutRules(preload()) if trimmed else preload())
     if trimmed:
-        options |= {"http_session_cls": PlainSession, "signature_version": UNSIGNED, "user_agent": "shop"}
+        options["user_agent"] = "shop"
+    if not settings.signed:
+        options["signature_version"] = UNSIGNED
     async with session.create_client(
         service, region_name=settings.region, endpoint_url=settings.endpoint, config=AioConfig(**options)
     ) as made:
         if trimmed:
-            await _trim(made, session, settings.region, service)
+            _trim(made)
         yield made
 
 
-async def _trim(made: Any, session: AioSession, region: str, service: str) -> None:
-    credentials = await session.get_credentials()
-    if credentials is None:
-        raise NoCredentialsError
+def _trim(made: Any) -> None:
     events = made.meta.events
     events.unregister("request-created", handlers.add_retry_headers)
     events.unregister("before-call", handlers.add_recursion_detection_header)
-    events.register("request-created", Signer(credentials, region, service))
