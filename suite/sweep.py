@@ -1,6 +1,7 @@
 """The sweep: how does latency grow with distance? Each stage, one distance after the other, under steady load.
 
 deploy -> warm up -> [every wire between systems so long -> settle -> block -> answers] ... -> drain -> audits -> gone
+                     `----------- round after round, until it is decided ------------'
 
 A block's requests are all answered before the distance changes: each was under way at one distance only.
 """
@@ -83,6 +84,8 @@ class SweepResult:
     plan: StageSweep
     gathered: Gathered = field(default_factory=Gathered)
     blocks: list[SweptBlock] = field(default_factory=list)
+    rounds: int = 0
+    """Rounds that were finished."""
     audits: list[Audit] = field(default_factory=list)
     run_id: str = ""
     variant: str | None = None
@@ -104,6 +107,8 @@ class SweepTools:
     progress: Callable[[str], None]
     owner_pid: int
     new_run_id: Callable[[], str]
+    decided: Callable[[SweepResult], bool]
+    """Whether the blocks so far say enough."""
     use: Deployment | None = None
     """A running deployment to measure instead of an own one; it is left running."""
 
@@ -129,11 +134,13 @@ def _run(plan: SweepPlan, result: SweepResult, tools: SweepTools) -> None:
         distance = tools.distance()
         undo.callback(distance.close)
         _warm_up(plan, deployment, load, distance, tools, result)
-        for number, one_way_ms in enumerate(result.plan.order_ms, start=1):
-            tools.progress(
-                f"{result.plan.stage.name}: {one_way_ms} ms one way, block {number} of {len(result.plan.order_ms)}"
-            )
-            result.blocks.append(_block(plan, deployment, one_way_ms, number, load, distance, tools, result))
+        for order_ms in result.plan.rounds_ms:
+            if result.rounds >= plan.timings.rounds and tools.decided(result):
+                break
+            for one_way_ms in order_ms:
+                result.blocks.append(_block(plan, deployment, one_way_ms, load, distance, tools, result))
+            result.rounds += 1
+            result.gathered.refresh()
         distance.close()
         _drain(plan, deployment, load, tools, result)
 
@@ -189,12 +196,13 @@ def _block(
     plan: SweepPlan,
     deployment: Deployment,
     one_way_ms: int,
-    number: int,
     load: Load,
     distance: Distance,
     tools: SweepTools,
     result: SweepResult,
 ) -> SweptBlock:
+    number = len(result.blocks) + 1
+    tools.progress(f"{result.plan.stage.name}: {one_way_ms} ms one way, round {result.rounds + 1}, block {number}")
     load.phase("settle")
     distance.stretch(deployment, result.plan.wires, one_way_ms)
     _hold(plan.timings.settle_s, distance, tools.clock)

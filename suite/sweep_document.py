@@ -58,9 +58,14 @@ def sweep_document(
     }
 
 
+def decided(result: SweepResult) -> bool:
+    """Whether every operation's slope says yes or no."""
+    return all(found["verdict"] != Verdict.UNKNOWN for found in _operations(result).values())
+
+
 def _stage(plan: SweepPlan, result: SweepResult) -> dict[str, Any]:
     checks = _checks(result)
-    complete = len(result.blocks) == len(result.plan.order_ms)
+    complete = result.rounds >= plan.timings.rounds
     operations = _operations(result) if complete else {}
     verdicts = [*(Verdict(o["verdict"]) for o in operations.values()), *(check.verdict for check in checks)]
     return {
@@ -69,7 +74,7 @@ def _stage(plan: SweepPlan, result: SweepResult) -> dict[str, Any]:
         "title": result.plan.stage.title,
         "variant": result.variant,
         "wires": list(result.plan.wires),
-        "order_ms": list(result.plan.order_ms),
+        "rounds": result.rounds,
         "operations": operations,
         "completions": _completions(result) if complete else {},
         "checks": [

@@ -61,10 +61,13 @@ class SweepTimings:
     rounds: int = 2
     """There and back: each distance has twice as many blocks. Many short blocks serve better than few long ones: what
     disturbs the machine lasts for seconds and spoils whole blocks."""
+    rounds_max: int = 4
+    """While an operation is undecided after that, another round follows. Looking that often at intervals of 95 % makes
+    them a little less sure; what is told apart with them are whole numbers, many widths away from each other."""
     drain_s: float = 30.0
 
 
-QUICK_TIMINGS = SweepTimings(warm_up_s=1.0, block_s=2.5, rounds=1)
+QUICK_TIMINGS = SweepTimings(warm_up_s=1.0, block_s=2.5, rounds=1, rounds_max=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +79,8 @@ class StageSweep:
     """Those that grow longer."""
     predicted: Mapping[str, int]
     """Round trips that an answer waits for, by operation."""
-    order_ms: tuple[int, ...]
-    """One-way delay of each block, in order of time."""
+    rounds_ms: tuple[tuple[int, ...], ...]
+    """One-way delay of each block of each round, in order of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,7 @@ def make_sweep(
         raise BadInput(problems)
     timings = QUICK_TIMINGS if wishes.quick else SweepTimings()
     return SweepPlan(
-        stages=tuple(_stage_sweep(STAGES[name], delays, timings.rounds, wishes.seed) for name in names),
+        stages=tuple(_stage_sweep(STAGES[name], delays, timings.rounds_max, wishes.seed) for name in names),
         delays_ms=delays,
         timings=timings,
         rate=wishes.rate,
@@ -123,20 +126,20 @@ def make_sweep(
     )
 
 
-def order_of_blocks(delays_ms: Sequence[int], rounds: int, seed: str) -> tuple[int, ...]:
-    """Each round all delays shuffled, and the same backwards.
+def rounds_of_blocks(delays_ms: Sequence[int], rounds: int, seed: str) -> tuple[tuple[int, ...], ...]:
+    """In each round all delays shuffled, and the same backwards.
 
-    >>> order = order_of_blocks((0, 25, 50), 1, "7/sync")
+    >>> (order,) = rounds_of_blocks((0, 25, 50), 1, "7/sync")
     >>> order == order[::-1], sorted(order)
     (True, [0, 0, 25, 25, 50, 50])
     """
     chance = random.Random(seed)
-    order: list[int] = []
+    found = []
     for _ in range(rounds):
         there = list(delays_ms)
         chance.shuffle(there)
-        order += [*there, *reversed(there)]
-    return tuple(order)
+        found.append((*there, *reversed(there)))
+    return tuple(found)
 
 
 def _stage_sweep(stage: Stage, delays_ms: tuple[int, ...], rounds: int, seed: int) -> StageSweep:
@@ -144,7 +147,7 @@ def _stage_sweep(stage: Stage, delays_ms: tuple[int, ...], rounds: int, seed: in
         stage=stage,
         wires=wires_between_systems(stage),
         predicted=round_trips(stage),
-        order_ms=order_of_blocks(delays_ms, rounds, f"{seed}/{stage.name}"),
+        rounds_ms=rounds_of_blocks(delays_ms, rounds, f"{seed}/{stage.name}"),
     )
 
 

@@ -25,7 +25,7 @@ from suite.report import distance as page
 from suite.show import table
 from suite.store import RUNS, Store
 from suite.sweep import SweepResult, SweepTools, sweep_stage
-from suite.sweep_document import sweep_document
+from suite.sweep_document import decided, sweep_document
 from suite.sweep_plan import SweepPlan, SweepWishes, make_sweep
 
 FILES = ("sweep.json", "sweep.html", "history.jsonl", "environment.json")
@@ -70,6 +70,7 @@ def sweep_parts(
             progress=progress.say,
             owner_pid=os.getpid(),
             new_run_id=new_run_id,
+            decided=decided,
             use=deployment,
         )
         yield SweepParts(plan=plan, tools=tools, started=now, command=("stages", *argv))

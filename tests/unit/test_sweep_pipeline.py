@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from stages.history import Invocation, Outcome, read
 from suite.ports import SuiteError
 from suite.store import Store
 from suite.sweep import Stretched, SweepTools
+from suite.sweep_document import decided
 from suite.sweep_plan import SweepWishes, make_sweep
 from suite.sweep_run import FILES, SweepParts, summary, sweep
 from suite.testing.world import FakeClock, World, WorldLoad
@@ -111,6 +113,7 @@ class Shop:
             progress=self.said.append,
             owner_pid=1,
             new_run_id=lambda: "run",
+            decided=decided,
             use=use,
         )
         return sweep(SweepParts(plan=plan, tools=tools, started=now, command=("stages", "sweep", "distance")))
@@ -156,12 +159,38 @@ def test_exactly_the_wires_between_systems_grow_and_are_let_go(tmp_path: Path) -
     shop = Shop(tmp_path)
     seen: set[tuple[str, ...]] = set()
     shop.spoil = lambda invocation, _: (seen.add(shop.wires.wires), invocation)[1]
-    order = stage_of(shop.sweep())["order_ms"]
+    found = stage_of(shop.sweep())
+    order = [block["one_way_ms"] for block in found["blocks"]]
+    assert order == order[::-1]
     assert seen - {()} == {wires_between_systems(STAGES["sync"])}
     assert shop.wires.seen_ms == [max(order), *order], "connections that only distance needs are opened before"
     assert shop.wires.closed >= 1
     assert shop.wires.wires == ()
     assert shop.world.target.names() == []
+
+
+def test_a_disturbed_machine_is_given_another_round(tmp_path: Path) -> None:
+    def disturbed(invocation: Invocation, one_way_ms: int) -> Invocation:
+        block = len(shop.wires.seen_ms)
+        return replace(invocation, ended_ns=invocation.ended_ns + (90_000_000 if block in (4, 5) else 0))
+
+    shop = Shop(tmp_path, spoil=disturbed)
+    found = shop.sweep()
+    assert stage_of(found)["rounds"] == 2
+    assert len(shop.wires.seen_ms) == 1 + 2 * 6
+
+
+def test_what_stays_undecided_ends_as_unknown_after_the_last_round(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    mood_ms = [chance.uniform(0, 900) for _ in range(20)]
+
+    def noisy(invocation: Invocation, one_way_ms: int) -> Invocation:
+        return replace(invocation, ended_ns=invocation.ended_ns + int(mood_ms[len(shop.wires.seen_ms)] * 1e6))
+
+    shop = Shop(tmp_path, spoil=noisy)
+    found = shop.sweep()
+    assert stage_of(found)["rounds"] == 2
+    assert found["verdict"] == "unknown", found["because"]
 
 
 def test_a_shop_that_fails_far_away_is_unknown(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from stages.catalogue import STAGES
 from stages.deployment import Deployment
 from stages.distance import Block, fit, line, round_trips, wires_between_systems
 from suite.ports import BadInput
-from suite.sweep_plan import DELAYS_MS, QUICK_DELAYS_MS, SweepWishes, make_sweep, order_of_blocks
+from suite.sweep_plan import DELAYS_MS, QUICK_DELAYS_MS, SweepWishes, make_sweep, rounds_of_blocks
 
 RUNNING = Deployment(
     name="mine", run_id="r", stage="sync", target="local", control="", edge="http://127.0.0.1:1", directory=""
@@ -33,23 +33,24 @@ def test_without_wishes_all_stages_that_can_run_are_swept_at_five_distances() ->
 def test_quick_means_fewer_distances_and_less_time() -> None:
     quick, full = (make_sweep(SweepWishes(stages=("sync",), quick=q), cannot={}) for q in (True, False))
     assert quick.delays_ms == QUICK_DELAYS_MS
-    assert len(quick.stages[0].order_ms) < len(full.stages[0].order_ms)
+    assert quick.timings.rounds_max <= full.timings.rounds < full.timings.rounds_max == len(full.stages[0].rounds_ms)
     wished = make_sweep(SweepWishes(stages=("sync",), quick=True, delays="30, 10,0,20,10"), cannot={})
     assert wished.delays_ms == (0, 10, 20, 30)
 
 
 def test_each_distance_comes_as_early_as_late_and_the_seed_decides_the_rest() -> None:
-    order = order_of_blocks(DELAYS_MS, 2, "7/sync")
-    first, second = order[:10], order[10:]
-    assert (first, second) == (first[::-1], second[::-1])
-    assert sorted(first) == sorted(second) == sorted(DELAYS_MS * 2)
-    assert order == order_of_blocks(DELAYS_MS, 2, "7/sync")
-    assert len({order_of_blocks(DELAYS_MS, 1, f"{seed}/sync") for seed in range(20)}) > 10
+    rounds = rounds_of_blocks(DELAYS_MS, 2, "7/sync")
+    for order in rounds:
+        assert order == order[::-1]
+        assert sorted(order) == sorted(DELAYS_MS * 2)
+    assert rounds == rounds_of_blocks(DELAYS_MS, 2, "7/sync")
+    assert len({rounds_of_blocks(DELAYS_MS, 1, f"{seed}/sync") for seed in range(20)}) > 10
 
 
 @pytest.mark.parametrize("delays", [DELAYS_MS, QUICK_DELAYS_MS])
-def test_what_is_planned_suffices_for_an_interval(delays: tuple[int, ...]) -> None:
-    blocks = [Block(one_way_ms=d, latencies_ms=[2.0 * d] * 9) for d in order_of_blocks(delays, 1, "1")]
+def test_one_round_of_what_is_planned_suffices_for_an_interval(delays: tuple[int, ...]) -> None:
+    (order,) = rounds_of_blocks(delays, 1, "1")
+    blocks = [Block(one_way_ms=d, latencies_ms=[2.0 * d] * 9) for d in order]
     assert line(blocks) is not None
     assert fit(blocks, 1).verdict == "valid"
 
