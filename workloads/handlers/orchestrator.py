@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 BATCH = 20
 """Orders asked about per transaction: others wait for the database some milliseconds only."""
+OVERTAKEN_NS = 500_000_000
+"""Commands asked for this much later and already answered have overtaken one: queues are only roughly in order."""
 OTHER_CLOCK_NS = int(10 * order_states.ASKS_AT_LEAST_EVERY_S * 1e9)
 """An order that is due later than this from now was written by another clock: nothing here waits that long."""
 
@@ -38,6 +40,8 @@ class AsyncOrders:
         """`clock_ns` is CLOCK_MONOTONIC, nanoseconds."""
         self._repository = repository
         self._clock_ns = clock_ns
+        self._answered_up_to: dict[str, int] = {}
+        """Step -> when the latest of the commands answered so far was asked for; not known after a restart."""
 
     async def find(self, order_id: str) -> Record:
         """Raise ProblemError(NOT_FOUND) for an order that never was."""
@@ -72,10 +76,17 @@ class AsyncOrders:
 
         def work(unit: Unit) -> Record | None:
             order = unit.get("order", reply.order_id, lock=True)
-            return None if order is None else _move(unit, order, order_states.answered(order, reply, now_ns))
+            if order is None:
+                return None
+            _move(unit, order, order_states.answered(order, reply, now_ns))
+            return order
 
-        if await self._repository.write(work) is None:
+        order = await self._repository.write(work)
+        if order is None:
             log.warning("reply-about-no-order", order=reply.order_id, step=reply.step)
+        else:
+            asked_ns = order_states.asked_ns(order)
+            self._answered_up_to[reply.step] = max(asked_ns, self._answered_up_to.get(reply.step, asked_ns))
 
     async def handle(self, message: Sent) -> None:
         """`on_reply` for whoever delivers messages; of any other kind is a defect of the wiring: TypeError."""
@@ -95,9 +106,17 @@ class AsyncOrders:
 
         due = await self._repository.read(find)
         if due:
-            given_up = await self._repository.write(lambda unit: _ask_about(unit, [o.id for o in due], now_ns))
+            given_up = await self._repository.write(
+                lambda unit: _ask_about(unit, [o.id for o in due], now_ns, self._overtaken)
+            )
             log.info("asked-again", orders=len(due), given_up=given_up)
         return len(due) == BATCH
+
+    def _overtaken(self, order: Record) -> bool:
+        """Whether commands asked for later than this order's have been answered."""
+        awaited = [type(command).__name__ for command in order_states.outstanding(order)]
+        asked_ns = order_states.asked_ns(order)
+        return any(self._answered_up_to.get(step, 0) > asked_ns + OVERTAKEN_NS for step in awaited)
 
     async def unfinished(self) -> int:
         """How many orders are not at their end."""
@@ -151,13 +170,13 @@ def _send(unit: Unit, moved: Moved) -> None:
         unit.enqueue(message, subject=moved.order.id)
 
 
-def _ask_about(unit: Unit, order_ids: list[str], now_ns: int) -> int:
+def _ask_about(unit: Unit, order_ids: list[str], now_ns: int, overtaken: Callable[[Record], bool]) -> int:
     """Return how many orders were given up."""
     given_up = 0
     for order_id in order_ids:
         order = _existing(unit.get("order", order_id, lock=True), order_id)
         if order.due_ns > now_ns + OTHER_CLOCK_NS or 0 < order.due_ns <= now_ns:  # else it was answered meanwhile
-            moved = order_states.unheard(order, now_ns, unsent=unit.is_waiting(order_id))
+            moved = order_states.unheard(order, now_ns, unsent=unit.is_waiting(order_id), overtaken=overtaken(order))
             given_up += _move(unit, order, moved).state != order.state
     return given_up
 

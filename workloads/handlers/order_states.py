@@ -27,6 +27,7 @@ ASKS_AFTER_S = 1.5
 """How long to wait for an answer before asking again the first time: far above what an answer takes (50 ms), and
 short enough that an order whose command was lost still completes in time. Doubled for each further one."""
 ASKS_AT_LEAST_EVERY_S = 15.0
+"""How often to ask again when nobody is answered: then the receiver is away, and what was sent waits in its queue."""
 GIVES_UP_AFTER_S = 60.0
 """A pending order older than this is undone: longer than any fault that a shop should outlast."""
 _S = 1_000_000_000
@@ -69,8 +70,12 @@ def cancel(order: Record, now_ns: int) -> Moved | None:
     return _ask(replace(order, state="cancelling"), "", now_ns)
 
 
-def unheard(order: Record, now_ns: int, *, unsent: bool) -> Moved | None:
-    """The order is due: nobody has answered for a while. `unsent`: its messages have not even left yet."""
+def unheard(order: Record, now_ns: int, *, unsent: bool = False, overtaken: bool = True) -> Moved | None:
+    """The order is due: nobody has answered for a while.
+
+    `unsent`: its messages have not even left yet. `overtaken`: commands that were sent later have been answered, so
+    that its own are probably lost. Otherwise everybody waits, and asking again would only lengthen the queue.
+    """
     if order.state not in UNFINISHED:
         return None
     # an age below zero comes from another clock (a reboot, another machine): how old it is, nobody knows
@@ -81,7 +86,14 @@ def unheard(order: Record, now_ns: int, *, unsent: bool) -> Moved | None:
     asks = int(order.detail.get("asks", "0"))
     if unsent:  # saying it twice would not make it leave sooner
         return Moved(_due(order, asks, now_ns))
+    if not overtaken and 0 <= now_ns - asked_ns(order) < ASKS_AT_LEAST_EVERY_S * (asks + 1) * _S:
+        return Moved(_due(order, 0, now_ns, asks))
     return Moved(_due(order, asks + 1, now_ns), outstanding(order))
+
+
+def asked_ns(order: Record) -> int:
+    """When what the order waits for was asked for the first time."""
+    return int(order.detail.get("asked_ns", order.at_ns))
 
 
 def outstanding(order: Record) -> tuple[Command, ...]:
@@ -99,22 +111,22 @@ def _compensate(order: Record, problem: str, why: str, now_ns: int) -> Moved:
 
 
 def _ask(order: Record, done: str, now_ns: int) -> Moved:
-    asking = _due(replace(order, detail={**order.detail, "done": done}), 0, now_ns)
+    asking = _due(replace(order, detail={**order.detail, "done": done, "asked_ns": str(now_ns)}), 0, now_ns)
     return Moved(asking, outstanding(asking))
 
 
-def _due(order: Record, asks: int, now_ns: int) -> Record:
-    """The order, to be looked at again when the wait after so many repetitions is over."""
-    wait_s = min(ASKS_AFTER_S * 2 ** min(asks, 10), ASKS_AT_LEAST_EVERY_S)
+def _due(order: Record, waits: int, now_ns: int, asks: int | None = None) -> Record:
+    """The order, to be looked at again when the wait after so many repetitions is over; `asks`: so many there were."""
+    wait_s = min(ASKS_AFTER_S * 2 ** min(waits, 10), ASKS_AT_LEAST_EVERY_S)
     due_ns = now_ns + int(wait_s * _S)
     if order.state == "pending":
         due_ns = min(due_ns, order.at_ns + int(GIVES_UP_AFTER_S * _S))
-    return replace(order, due_ns=due_ns, detail={**order.detail, "asks": str(asks)})
+    return replace(order, due_ns=due_ns, detail={**order.detail, "asks": str(waits if asks is None else asks)})
 
 
 def _end(order: Record, now_ns: int) -> Moved:
     ends = {"pending": "confirmed", "compensating": "rejected", "cancelling": "cancelled"}
-    rest = {name: value for name, value in order.detail.items() if name not in {"done", "asks"}}
+    rest = {name: value for name, value in order.detail.items() if name not in {"done", "asks", "asked_ns"}}
     at_its_end = domain.ended(replace(order, detail=rest), ends[order.state], now_ns)
     if at_its_end.state == "confirmed":
         return Moved(at_its_end, (domain.confirmation(at_its_end),))
