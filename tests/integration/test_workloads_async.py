@@ -133,6 +133,7 @@ class Amazon:
             queues = {q.consumer: self.urls[q.name] for q in commands}
         return Broker(
             endpoint=self.endpoint,
+            signed=False,
             inbound=inbound,
             queues=queues,
             topic=self.topics[topic.name] if topic is not None else None,
