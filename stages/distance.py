@@ -172,7 +172,7 @@ def fit(blocks: Sequence[Block], predicted: int) -> Fit:
     Unknown too where the requests cannot carry a verdict: too few, too many left out, or sent late.
     """
     drawn = line(blocks)
-    verdict, because = _judge(blocks, drawn, predicted)
+    verdict, because = _judge([b for b in blocks if b.one_way_ms > 0], drawn, predicted)
     return Fit(predicted=predicted, line=drawn, verdict=verdict, because=because)
 
 
