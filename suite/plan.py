@@ -15,9 +15,10 @@ from stages.deployment import Deployment
 from stages.model import Stage, Variant
 from suite.ports import BadInput, FaultPlan
 
-DEFAULT_RATE = 65.0
-"""Requests per second: the shuffled deck then deals at least 10/s to every operation, and a promise of
-'less than 5 % lost' is decided in about 6 s (facts: minimum requests, 63 at 10/s)."""
+DEFAULT_RATE = 50.0
+"""Requests per second: the shuffled deck then deals some 8/s to every operation, and a promise of 'less than 5 % lost'
+(63 good requests) is decided in about 8 s. Stage async then keeps one of two cores busy, so that a machine that has
+something else to do for a moment does not look like a fault."""
 
 RATE_LIMITS = (5.0, 1000.0)
 """Below, no cell is decided before its cap; above, one generator core is no longer honest."""
