@@ -47,7 +47,11 @@ LEFT_OUT_MAX = 0.1
 selection. (What a stall hides is hidden by its time, not by its outcome: that only makes them fewer.)"""
 
 LAG_MAX = 0.1
-"""Round trips that the generator's own lag may feign, at most: a fifth of the tolerance."""
+"""Round trips that the generator's own lag may feign, at most: a fifth of the tolerance. A block that was sent later
+than that is left out."""
+
+LAGGING_MAX = 0.25
+"""Share of blocks that may be left out for their lag; beyond, the load was not what it claimed to be."""
 
 
 def round_trips(stage: Stage) -> dict[str, int]:
@@ -146,9 +150,11 @@ class Fit:
 
 
 def line(blocks: Sequence[Block]) -> Line | None:
-    """The line through the blocks of enough requests at any distance but 0; None where they are too few, or too alike,
-    to have an interval of CONFIDENCE."""
-    used = [b for b in blocks if b.one_way_ms > 0 and len(b.latencies_ms) >= FEWEST_REQUESTS]
+    """The line through the blocks of enough requests, sent in time, at any distance but 0; None where they are too few,
+    or too alike, to have an interval of CONFIDENCE."""
+    far = [b for b in blocks if b.one_way_ms > 0]
+    late = _late(far)
+    used = [b for b in far if len(b.latencies_ms) >= FEWEST_REQUESTS and b not in late]
     slopes = sorted(
         (b.undisturbed_ms - a.undisturbed_ms) / (b.added_ms - a.added_ms)
         for a, b in combinations(used, 2)
@@ -215,15 +221,21 @@ def _selection(blocks: Sequence[Block]) -> str:
 
 
 def _lag(blocks: Sequence[Block]) -> str:
+    late = _late(blocks)
+    if len(late) <= LAGGING_MAX * len(blocks):
+        return ""
+    worst = max(late, key=lambda b: b.lag_ms)
+    return (
+        f"the generator lagged in {len(late)} of {len(blocks)} blocks, up to {worst.lag_ms:.1f} ms "
+        f"at {worst.one_way_ms:g} ms one way, which alone could look like round trips"
+    )
+
+
+def _late(blocks: Sequence[Block]) -> list[Block]:
+    """Blocks whose own lag could look like slope."""
     distances = [b.added_ms for b in blocks]
     span_ms = max(distances, default=0.0) - min(distances, default=0.0)
-    late = max(blocks, key=lambda b: b.lag_ms, default=None)
-    if late is None or late.lag_ms <= LAG_MAX * span_ms:
-        return ""
-    return (
-        f"the generator lagged {late.lag_ms:.1f} ms at {late.one_way_ms:g} ms one way, "
-        f"which alone could look like {late.lag_ms / span_ms if span_ms else float('inf'):.1f} round trips"
-    )
+    return [b for b in blocks if b.lag_ms > LAG_MAX * span_ms]
 
 
 def _cut(groups: Sequence[int]) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -115,7 +116,14 @@ def test_timeouts_at_the_longest_distance_are_unknown_though_the_rest_fits() -> 
 def test_a_generator_that_lagged_measured_itself() -> None:
     found = fit(history(1, lag_ms=12.0), 1)
     assert found.verdict is Verdict.UNKNOWN
-    assert "generator lagged 12.0 ms" in found.because
+    assert "generator lagged in 8 of 8 blocks, up to 12.0 ms" in found.because
+
+
+def test_a_block_that_was_sent_late_is_left_out_and_the_rest_decides() -> None:
+    blocks = history(1)
+    blocks[2] = replace(blocks[2], latencies_ms=[ms + 500 for ms in blocks[2].latencies_ms], lag_ms=500.0)
+    found = fit(blocks, 1)
+    assert found.verdict is Verdict.VALID, found.because
 
 
 @pytest.mark.parametrize(
