@@ -145,6 +145,7 @@ class Observer:
         seen = self._wait_until_seen(fault.name, intent_ns)
         judgement = self._watch(fault, baseline, seen, intent_ns, repeat_of)
         self._faults.release()
+        self._load.phase(f"undo:{fault.name}")
         trouble = self._wait_until_undone()
         undoing = self._gathered.step(fault.name, FaultStep.UNDOING, since_ns=intent_ns)
         undone = self._gathered.step(fault.name, FaultStep.UNDONE, since_ns=intent_ns)
@@ -267,7 +268,13 @@ class Observer:
             self._gathered.refresh()
             recent, now_ns = self._gathered.since(undone_ns), self._clock.now_ns()
             good_ns = recovery(
-                self._stage, recent.invocations, undone_ns, now_ns, recent.stalls, outstanding=outstanding
+                self._stage,
+                recent.invocations,
+                undone_ns,
+                now_ns,
+                recent.stalls,
+                outstanding=outstanding,
+                good_span_s=self._timings.good_span_s,
             )
             behind = self._behind(usual) if good_ns is not None else ""
             if good_ns is not None and not behind:

@@ -52,6 +52,8 @@ class Timings:
     """A fault is held no longer than this after it was seen."""
     recover_s: float = 20.0
     """All operations must be good again this long after the undo."""
+    good_span_s: float = 2.0
+    """For so long they must be good to count as recovered."""
     drain_s: float = 30.0
     """Every accepted order must have ended this long after the load."""
     margin: float = 0.05
@@ -60,8 +62,8 @@ class Timings:
     """All of them together."""
 
 
-QUICK = Timings(warm_up_s=2.0, baseline_s=8.0, min_s=4.0, cap_s=15.0, margin=0.1, pooled_margin=0.02)
-"""Half the requests decide on twice the margins."""
+QUICK = Timings(warm_up_s=1.0, baseline_s=7.0, min_s=4.0, cap_s=15.0, good_span_s=1.0, margin=0.12, pooled_margin=0.02)
+"""Less than half the requests decide, on more than twice the margins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ def recovery(
     *,
     outstanding: Sequence[Outstanding] = (),
     operations: Iterable[str] | None = None,
+    good_span_s: float = GOOD_SPAN_S,
 ) -> int | None:
     """Start of the first span after `undone_ns` in which every operation is good again, or None: not yet.
 
@@ -39,7 +40,7 @@ def recovery(
     """
     names = list(operations) if operations is not None else [o.name for o in stage.operations]
     seen = _seen(stage, names, invocations, outstanding, Censor(stalls), undone_ns, now_ns)
-    span_ns = round(GOOD_SPAN_S * SECOND_NS)
+    span_ns = round(good_span_s * SECOND_NS)
     start_ns = undone_ns
     while start_ns + span_ns <= now_ns:
         if all(_good(seen[name], start_ns, start_ns + span_ns) for name in names):
