@@ -324,9 +324,9 @@ VARIANTS = {
         Variant(
             name="no-outbox",
             disables="outbox",
-            summary="orders publishes after the commit, from memory: what it dies before publishing is never published",
+            summary="events are published after the commit, from memory: what dies in between is never published",
             stage="async",
-            exposed_by="orders-killed-publishing",
+            exposed_by="accounts-killed-publishing",
             breaks="no-event-lost",
         ),
         Variant(

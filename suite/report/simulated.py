@@ -83,7 +83,7 @@ def _impacts_on_messages(stage: Stage) -> dict[str, Impact]:
         "broker-duplicates": Impact(),
         "payments-poisoned": Impact(poisoned=frozenset({"payments-commands"})),
         "payments-killed-deleting": Impact(down=frozenset({"payments"}), crashed=frozenset({"payments"})),
-        "orders-killed-publishing": Impact(down=frozenset({"orders"}), crashed=frozenset({"orders"})),
+        "accounts-killed-publishing": Impact(down=frozenset({"accounts"}), crashed=frozenset({"accounts"})),
     }
 
 

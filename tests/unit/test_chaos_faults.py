@@ -49,7 +49,7 @@ def test_a_fault_of_messages_is_one_of_the_stages_that_send_some() -> None:
         "broker-duplicates",
         "payments-poisoned",
         "payments-killed-deleting",
-        "orders-killed-publishing",
+        "accounts-killed-publishing",
     }
     assert for_messages < {named.name for named in faults_of(MESH)}
 
@@ -118,7 +118,7 @@ def test_a_fault_tells_the_model_what_it_does(name, impact) -> None:
         ("broker-duplicates", Impact()),
         ("payments-poisoned", Impact(poisoned=frozenset({"payments-commands"}))),
         ("payments-killed-deleting", Impact(down=frozenset({"payments"}), crashed=frozenset({"payments"}))),
-        ("orders-killed-publishing", Impact(down=frozenset({"orders"}), crashed=frozenset({"orders"}))),
+        ("accounts-killed-publishing", Impact(down=frozenset({"accounts"}), crashed=frozenset({"accounts"}))),
     ],
 )
 def test_a_fault_of_messages_tells_the_model_what_it_does(name, impact) -> None:
@@ -210,8 +210,8 @@ def test_a_fault_next_to_a_limit_is_reported_as_undecidable(fault: Fault, said: 
         (KillInFlight(service="payments", wire="email-broker", delay_ms=200), "wire 'email-broker' is that of 'email'"),
         (KillInFlight(service="payments", wire="payments-moon", delay_ms=200), "has no wire 'payments-moon'; it has "),
         (
-            KillInFlight(service="payments", wire="payments-broker", delay_ms=900),
-            "delay_ms=900 must lie between 100 and",
+            KillInFlight(service="payments", wire="payments-broker", delay_ms=1100),
+            "delay_ms=1100 must lie between 100 and",
         ),
         (Latency(wire="orders-broker", delay_ms=250), "'email-sent' of 'place-order' comes 2500 ms later, too close"),
     ],

@@ -58,7 +58,7 @@ MESSAGES = {
     "broker-duplicates": ". . . . . .",
     "payments-poisoned": ". . . . . .",
     "payments-killed-deleting": ". . ~ . ~ .",
-    "orders-killed-publishing": ". . X X X .",
+    "accounts-killed-publishing": ". X . . . .",
 }
 
 CLUSTERS = {

@@ -152,7 +152,7 @@ def test_a_measurement_against_the_prediction_is_not_explained_by_it(documents: 
         ("broker-outage", ASYNC, SYNC, "sync has no broker"),
         ("broker-slow", ASYNC, SYNC, "sync has no broker"),
         ("payments-poisoned", ASYNC, SYNC, "sync sends no messages"),
-        ("orders-killed-publishing", ASYNC, SYNC, "sync sends no messages"),
+        ("accounts-killed-publishing", ASYNC, SYNC, "sync sends no messages"),
         ("payments-cluster-outage", MESH, ASYNC, "async has no payments cluster"),
         ("shop-cluster-outage", SYNC, MESH, "mesh has no shop cluster"),
         ("storefront-inventory-blackhole", ASYNC, SYNC, "not injected at sync in this run"),

@@ -84,7 +84,7 @@ def test_interval_comes_from_the_document_or_is_computed_for_display() -> None:
         ("shop-cluster-outage", "cluster"),
         ("broker-outage", "broker"),
         ("payments-poisoned", "broker"),
-        ("orders-killed-publishing", "process"),
+        ("accounts-killed-publishing", "process"),
         ("registry-outage", "mesh"),
         ("something-else", "other"),
     ],
