@@ -143,7 +143,7 @@ _CHOSEN: tuple[tuple[str, Fault, str], ...] = (
     ),
     (
         "accounts-killed-publishing",
-        # Some 5 registrations a second: with a second's way to the broker, a few are always committed and not there yet.
+        # 5 registrations a second and a second to the broker: a few are always committed and not there yet.
         KillInFlight(service="accounts", wire="accounts-broker", delay_ms=1000),
         "accounts dies between its commit, publishing and marking it done: events come late or twice, never not at all",
     ),
