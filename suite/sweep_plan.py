@@ -67,7 +67,7 @@ class SweepTimings:
     drain_s: float = 30.0
 
 
-QUICK_TIMINGS = SweepTimings(warm_up_s=1.0, block_s=2.5, rounds=1, rounds_max=2)
+QUICK_TIMINGS = SweepTimings(warm_up_s=1.0, rounds=1, rounds_max=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ def test_without_wishes_all_stages_that_can_run_are_swept_at_five_distances() ->
 def test_quick_means_fewer_distances_and_less_time() -> None:
     quick, full = (make_sweep(SweepWishes(stages=("sync",), quick=q), cannot={}) for q in (True, False))
     assert quick.delays_ms == QUICK_DELAYS_MS
-    assert quick.timings.rounds_max <= full.timings.rounds < full.timings.rounds_max == len(full.stages[0].rounds_ms)
+    assert len(quick.stages[0].rounds_ms) < full.timings.rounds < len(full.stages[0].rounds_ms)
     wished = make_sweep(SweepWishes(stages=("sync",), quick=True, delays="30, 10,0,20,10"), cannot={})
     assert wished.delays_ms == (0, 10, 20, 30)
 
