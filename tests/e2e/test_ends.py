@@ -96,6 +96,7 @@ def test_a_running_deployment_is_used_by_every_tool_and_left_running(user: User,
     done = user.run(
         "verify", "sync", "--use", "one", "--quick", "--faults", "email-killed", "--out", str(tmp_path / "r")
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    # a machine that stalls leaves it undecided, but nothing may be worse than predicted
+    assert done.returncode in (0, 2), done.stdout + done.stderr
     assert [d["name"] for d in user.json("status")["deployments"]] == ["one"]
     assert "order" in user.run("logs", "orders", "-n", "5").stdout
