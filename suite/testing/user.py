@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,27 +73,30 @@ class User:
 
     def processes(self) -> list[str]:
         """Command lines of everything that runs for this home, whatever its parent."""
-        return [" ".join(p.cmdline()) for p in self._mine()]
+        return [line for _, line in self._mine()]
 
     def pids_of(self, part: str) -> list[int]:
         """Process ids of this home's processes with `part` in their command line."""
-        return [p.pid for p in self._mine() if part in " ".join(p.cmdline())]
+        return [pid for pid, line in self._mine() if part in line]
 
     def end_all(self) -> None:
         """End what a failed test left, by process id."""
-        for process in self._mine():
-            os.kill(process.pid, signal.SIGKILL)
+        for pid, _ in self._mine():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
-    def _mine(self) -> list[psutil.Process]:
-        """Whatever was started with this home: commands by their environment, the local cloud by tag or argument."""
+    def _mine(self) -> list[tuple[int, str]]:
+        """Process id and command line of whatever was started with this home: commands by their environment, the local
+        cloud by tag or argument. What ends meanwhile is left out."""
         home = str(self.home)
         found = []
         for process in psutil.process_iter():
             try:
                 environment = process.environ()
+                words = process.cmdline()
                 mine = home in (environment.get("STAGES_HOME"), environment.get("STAGES_CLOUD"))
-                if process.pid != os.getpid() and (mine or any(home in word for word in process.cmdline())):
-                    found.append(process)
+                if process.pid != os.getpid() and (mine or any(home in word for word in words)):
+                    found.append((process.pid, " ".join(words)))
             except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
         return found
