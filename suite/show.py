@@ -12,6 +12,7 @@ from rich.table import Table
 from stages.blast_radius import Effect, Prediction, blast_radius, predict
 from stages.catalogue import STAGES, VARIANTS
 from stages.diff import diff
+from stages.messaging import Messaging, messaging
 from stages.model import Kind, Stage
 from suite.ports import FaultPlan, Target
 
@@ -66,17 +67,19 @@ def faults(catalogue: Catalogue) -> Page:
 
 def variants() -> Page:
     """Every deliberately broken shop, and what catches it."""
-    printed = table("variant", "what is broken", "exposed by", "turns invalid")
+    printed = table("variant", "stage", "what is broken", "exposed by", "turns invalid")
     for v in VARIANTS.values():
-        printed.add_row(v.name, v.summary, v.exposed_by, v.breaks)
+        printed.add_row(v.name, v.stage, v.summary, v.exposed_by, v.breaks)
     return Page({"variants": [asdict(v) for v in VARIANTS.values()]}, (printed,))
 
 
 def stage(chosen: Stage, plans: Sequence[FaultPlan]) -> Page:
     """One stage in full."""
     predictions = {f.name: predict(chosen, f.impact) for f in plans}
+    needed = messaging(chosen)
     content = {
         **asdict(chosen),
+        "messaging": asdict(needed),
         "predictions": {
             fault: {op: {"effect": str(p.effect), "because": p.because} for op, p in row.items()}
             for fault, row in predictions.items()
@@ -98,9 +101,21 @@ def stage(chosen: Stage, plans: Sequence[FaultPlan]) -> Page:
     for g in chosen.gaps:
         gaps.add_row(f"{g.effect} of {g.operation}", f"{g.crash_of} dies in mid-request", g.reason)
     text: list[RenderableType] = [chosen.change + ", because: " + chosen.reason, systems, operations, channels]
+    if needed.queues:
+        text.append(_queues(needed))
     if chosen.gaps:
         text.append(gaps)
     return Page(content, (*text, *matrix(chosen, predictions)))
+
+
+def _queues(needed: Messaging) -> RenderableType:
+    """Who reads which queue, and what feeds it."""
+    printed = table("queue", "read by", "fed by", "hidden for", "dead after", "dead letters")
+    for q in needed.queues:
+        fed = [f"{s.topic} ({', '.join(s.messages)})" for s in needed.subscriptions if s.queue == q.name]
+        hidden, dead = f"{q.visibility_timeout_s} s", f"{q.max_receives} deliveries"
+        printed.add_row(q.name, q.consumer, "\n".join(fed) or "whoever sends", hidden, dead, q.dead_letters)
+    return printed
 
 
 SYMBOLS = {Effect.UNAFFECTED: ".", Effect.DEGRADED: "o", Effect.DELAYED: "~", Effect.FAILING: "X"}
