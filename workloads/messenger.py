@@ -28,6 +28,9 @@ from workloads.telemetry import Telemetry
 
 log = structlog.get_logger()
 
+REST_S = 0.08
+"""How long a consumer waits after a batch that was not full: calls to the broker are most of what a message costs, and
+a completion that comes a quarter of a second later is still early."""
 LINGER_S = 0.02
 """How long a message waits for others to share its call: a call costs far more than a message, and nobody waits for
 either (15 orders/s: 3.0 calls per order instead of 3.5; an order has three such waits)."""
@@ -79,6 +82,7 @@ class Messenger:
                 telemetry=telemetry,
                 rng=rng,
                 disabled=settings.disabled,
+                rest_s=REST_S,
             )
         self._asking = asking
         self._draining: asyncio.Task[None] | None = None

@@ -55,8 +55,11 @@ class Consumer:
         telemetry: Telemetry,
         rng: random.Random,
         disabled: frozenset[str] = frozenset(),
+        rest_s: float = 0.0,
     ) -> None:
-        """`read(body)` is `unseal` for this service; `rng` spreads the backoff. Nothing happens before `start`."""
+        """`read(body)` is `unseal` for this service; `rng` spreads the backoff. `rest_s` is how long to wait
+        after a batch that was not full, so that what comes meanwhile shares a call. Nothing happens before `start`.
+        """
         self._broker = broker
         self._inbound = inbound
         self._attempts = Attempts(handle, read, post, telemetry, inbound)
@@ -64,6 +67,7 @@ class Consumer:
         self._telemetry = telemetry
         self._buries = "dead-letters" not in disabled
         self._extends = "visibility" not in disabled
+        self._rest_s = rest_s
         self._receiving = Outage("receive", rng)
         self._handling = Outage("handle", rng)
         self._hands = Hands(broker, inbound.visibility_timeout_s)
@@ -122,6 +126,8 @@ class Consumer:
                 if self._asking > 1:
                     self._asking -= 1
                     return
+                if deliveries:
+                    await self._pause(self._rest_s)
             elif self._asking < RECEIVERS_MAX and not self._stopping.is_set():
                 self._add_receiver()
 
