@@ -29,6 +29,7 @@ from suite.sweep_plan import SweepWishes
 
 if TYPE_CHECKING:
     from stages.model import Stage, Variant
+    from suite.ports import Target
     from suite.show import Page
 
 EXIT_FAILED, EXIT_INTERRUPTED, EXIT_BAD_INPUT, EXIT_CRASH = 1, 130, 254, 255
@@ -56,6 +57,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead
 Use = Annotated[
     str | None, typer.Option("--use", metavar="DEPLOYMENT", help="A running deployment; default: the only one.")
 ]
+
+Queue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Default: all.")]
+Letters = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this letter; repeatable.")]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -283,40 +287,34 @@ def distance(
 def dlq_list(use: Use = None, as_json: Json = False) -> None:
     """How many messages are dead in which queue, why, and since when."""
     from suite import dlq
-    from suite.bootstrap import choose_deployment, target
 
-    local = target()
-    _print(dlq.summary(local, choose_deployment(local, use).name), as_json)
+    _print(dlq.summary(*_running(use)), as_json)
 
 
 @dead_letters.command("show")
 def dlq_show(
-    queue: Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Default: all.")] = None,
-    ids: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this letter; repeatable.")] = None,
+    queue: Queue = None,
+    ids: Letters = None,
     use: Use = None,
     as_json: Json = False,
 ) -> None:
     """The dead letters themselves, with their bodies; they stay where they are."""
     from suite import dlq
-    from suite.bootstrap import choose_deployment, target
 
-    local = target()
-    _print(dlq.letters(local, choose_deployment(local, use).name, queue, ids or ()), as_json)
+    _print(dlq.letters(*_running(use), queue, ids or ()), as_json)
 
 
 @dead_letters.command("redrive")
 def dlq_redrive(
-    queue: Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Default: all.")] = None,
-    ids: Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this letter; repeatable.")] = None,
+    queue: Queue = None,
+    ids: Letters = None,
     use: Use = None,
     as_json: Json = False,
 ) -> None:
     """Give dead letters another chance: back to the queue they came from."""
     from suite import dlq
-    from suite.bootstrap import choose_deployment, target
 
-    local = target()
-    _print(dlq.redrive(local, choose_deployment(local, use).name, queue, ids or ()), as_json)
+    _print(dlq.redrive(*_running(use), queue, ids or ()), as_json)
 
 
 @app.command()
@@ -389,6 +387,14 @@ def main() -> NoReturn:
         err.print("[bold red]this is a defect of 'stages' itself[/]: please report it with the lines above")
         status = EXIT_CRASH
     sys.exit(status or 0)
+
+
+def _running(use: str | None) -> tuple[Target, str]:
+    """The target and the name of a deployment there; BadInput without one."""
+    from suite.bootstrap import choose_deployment, target
+
+    local = target()
+    return local, choose_deployment(local, use).name
 
 
 def _stage(name: str) -> Stage:

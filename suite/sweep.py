@@ -13,10 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stages.check import Span
+from stages.check import Span, sends_messages
 from stages.deployment import Deployment
 from stages.history import Audit, Phase
-from stages.model import Kind
 from suite.gathered import Gathered
 from suite.observe import SECOND_NS, STOCK_LEAST, healthy_mix
 from suite.ports import Clock, Load, SuiteError, Target
@@ -210,7 +209,7 @@ def _block(
     start_ns = tools.clock.now_ns()
     _hold(plan.timings.block_s, distance, tools.clock)
     span = Span(start_ns=start_ns, end_ns=tools.clock.now_ns())
-    if any(channel.kind is not Kind.CALL for channel in result.plan.stage.channels):
+    if sends_messages(result.plan.stage):
         _hold(plan.timings.linger_s, distance, tools.clock)
     _wait_for_answers(span, load, distance, tools.clock)
     return SweptBlock(one_way_ms=one_way_ms, span=span, held_until_ns=tools.clock.now_ns(), stretched=distance.seen())

@@ -238,6 +238,29 @@ Query = ListProducts | FindOrder | FindAccount | ReadInsights | ReadCatalogue | 
 Sent = Command | Event | Answer
 """What can be sent without waiting for an answer."""
 Message = Sent | Query
+Travelling = (
+    ReserveStock
+    | ReleaseStock
+    | CapturePayment
+    | RefundPayment
+    | BookShipment
+    | CancelShipment
+    | StepDone
+    | StepRefused
+    | OrderConfirmed
+    | OrderWithdrawn
+    | OrderCancelled
+    | AccountRegistered
+    | AccountWithdrawn
+)
+"""Everything that can travel; users' own commands and queries never do."""
 
 BY_NAME: Mapping[str, type[Sent]] = {kind.__name__: kind for kind in get_args(Sent)}
 """Every kind of message that can be sent, by its name."""
+
+
+def subject_of(message: Travelling) -> str:
+    """The order or account that a message is about: what its order counts within."""
+    if isinstance(message, (AccountRegistered, AccountWithdrawn)):
+        return message.account_id
+    return message.order_id

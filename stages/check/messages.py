@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stages.check.ledgers import heard
-from stages.check.seen import OFFENDERS_SHOWN, Findings, Seen, conclude
+from stages.check.seen import Findings, Seen, conclude
 from stages.check.verdict import Check, Verdict
 from stages.history import Audit
 from stages.model import Kind, Stage
@@ -87,7 +87,4 @@ def dead_letters_accounted_for(seen: Seen) -> Check:
     if not findings.surely:
         said = f"{explained} dead letters, each with its reason and its fault" if explained else "no message died"
         return Check(name=name, verdict=Verdict.VALID, evidence=evidence, because=said)
-    evidence |= {"offenders": len(findings.surely)}
-    facts = {**evidence, "first": findings.surely[:OFFENDERS_SHOWN]}
-    more = f" (and {len(findings.surely) - 1} more)" if len(findings.surely) > 1 else ""
-    return Check(name=name, verdict=Verdict.INVALID, evidence=facts, because=f"{findings.surely[0]}{more}")
+    return conclude(name, findings, shown=len(seen.dead_letters), what="dead letters", evidence=evidence)

@@ -7,9 +7,10 @@ from random import Random
 from typing import Any
 
 from stages.blast_radius import Effect
+from stages.check import sends_messages
 from stages.evidence import e_base, e_iso, wilson
 from stages.history import Invocation, Outcome, Record
-from stages.model import Completion, Kind, Stage
+from stages.model import Completion, Stage
 from suite.report.series import is_bad, percentile
 from suite.report.simulated import (
     BASELINE_S,
@@ -42,7 +43,7 @@ def stage_document(
         "memory_mb": round(len(stage.services) * rng.uniform(38, 42) + 55 * len(stage.shared)),
         "processes": len(stage.services) + len(stage.clusters) + len(stage.shared) + 1,
         "cpu_cores": round(rng.uniform(0.4, 0.7), 2),
-        "cpu_ms_per_order": round(rng.uniform(38, 44) + 9 * _by_message(stage), 1),
+        "cpu_ms_per_order": round(rng.uniform(38, 44) + 9 * sends_messages(stage), 1),
         "drained_s": round(rng.uniform(0.5, 4), 2),
         "blast_radius": _radius(cells, weights),
         "operations": {o.name: _healthy(o.name, o.latency_slo_ms, calls) for o in stage.operations},
@@ -57,15 +58,11 @@ def stage_document(
     }
 
 
-def _by_message(stage: Stage) -> bool:
-    return any(c.kind is not Kind.CALL for c in stage.channels)
-
-
 def _completion(
     stage: Stage, operation: str, completion: Completion, calls: Sequence[Invocation], rng: Random
 ) -> dict[str, Any]:
     n = len(_in_baseline(operation, calls))
-    hops = 60.0 if _by_message(stage) else 0.0
+    hops = 60.0 if sends_messages(stage) else 0.0
     took = sorted(
         COMPLETED_MS[completion.name] * rng.lognormvariate(0, 0.35) + hops * rng.uniform(1, 2) for _ in "x" * n
     )

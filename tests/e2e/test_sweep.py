@@ -13,12 +13,10 @@ import pytest
 from stages.catalogue import SYNC
 from stages.distance import round_trips
 from stages.history import Invocation, Outcome, Phase, read
-from suite.cli import main
 from suite.testing.user import User, wait_until
 
 pytestmark = pytest.mark.e2e
 
-BAD_INPUT = 254
 EXIT_OF = {"valid": 0, "invalid": 1, "unknown": 2}
 
 DISTANCE = "distance:"
@@ -77,37 +75,3 @@ def test_ctrl_c_while_systems_are_apart_undoes_everything_and_exits_130(user: Us
     wait_until(lambda: not user.processes(), 10, lambda: f"still running: {user.processes()}")
     with (out / "history.jsonl").open() as lines:
         assert any(isinstance(record, Invocation) for record in read(lines)), "what was seen until then is kept"
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("snyc", "--delays", "0,x", "--rate", "0"), ["did you mean 'sync'", "'x'", "--rate 0"]),
-        (("sync", "--delays", "0,25,50"), ["besides 0, 3 to 12"]),
-        (("sync", "--delays", "5,10,400"), ["--delays 400 is too far for stage 'sync'"]),
-        (("mesh",), ["stage 'mesh' cannot run here"]),
-        (("--use", "ghost"), ["no deployment 'ghost'"]),
-        (("--out", "/proc/nowhere"), ["/proc/nowhere", "--out"]),
-        (("--seed", "-1"), ["--seed"]),
-        (("--delay", "5"), ["--delay"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_bad_input_of_a_sweep_is_refused_and_nothing_is_started(
-    user: User,
-    words: tuple[str, ...],
-    told: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(user.directory)
-    monkeypatch.setenv("STAGES_HOME", str(user.home))
-    monkeypatch.setattr("sys.argv", ["stages", "sweep", "distance", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr().err
-    assert ended.value.code == BAD_INPUT, said
-    assert [t for t in told if t not in said] == [], said
-    assert "Traceback" not in said
-    assert user.processes() == []
-    assert not (user.directory / "runs").exists()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from workloads.broker.envelope import Envelope, Travelling, seal
+from workloads.broker.envelope import Envelope, seal
 from workloads.broker.ports import BrokerUnavailable, Parcel
 from workloads.broker.post import Post
 from workloads.broker.relay import Relay
@@ -31,7 +31,7 @@ from workloads.broker.testing import (
     opened,
     queues_at,
 )
-from workloads.messages import CapturePayment, ReserveStock, StepDone
+from workloads.messages import CapturePayment, ReserveStock, StepDone, Travelling
 from workloads.ports import Outgoing
 from workloads.settings import Broker, Inbound, Settings
 from workloads.telemetry import Telemetry

@@ -13,12 +13,12 @@ import pytest
 from workloads import problems
 from workloads.broker.attempt import TRANSIENT
 from workloads.broker.consumer import STOP_WITHIN_S
-from workloads.broker.envelope import Envelope, Travelling, seal
+from workloads.broker.envelope import Envelope, seal
 from workloads.broker.memory import MemoryBroker, MemoryCloud
 from workloads.broker.ports import BrokerUnavailable, Parcel
 from workloads.broker.testing import consumer_of
 from workloads.broker.virtual import run_virtual
-from workloads.messages import CapturePayment, OrderConfirmed, StepDone
+from workloads.messages import CapturePayment, OrderConfirmed, StepDone, Travelling
 from workloads.problems import ProblemError
 from workloads.settings import Inbound
 

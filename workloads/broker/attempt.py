@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import structlog
 
 from workloads import deadline, problems
-from workloads.broker.envelope import FAILED, Envelope, Travelling, Unreadable
+from workloads.broker.envelope import FAILED, Envelope, Unreadable
 from workloads.broker.ports import Delivery, Parcel
 from workloads.broker.post import Post
+from workloads.messages import Travelling
 from workloads.problems import ProblemError
 from workloads.settings import Inbound
 from workloads.telemetry import Telemetry

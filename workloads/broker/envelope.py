@@ -14,21 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
-from workloads.messages import (
-    AccountRegistered,
-    AccountWithdrawn,
-    BookShipment,
-    CancelShipment,
-    CapturePayment,
-    OrderCancelled,
-    OrderConfirmed,
-    OrderWithdrawn,
-    RefundPayment,
-    ReleaseStock,
-    ReserveStock,
-    StepDone,
-    StepRefused,
-)
+from workloads.messages import Travelling
 
 VERSION = 1
 LIMIT_BYTES = 64 * 1024
@@ -49,23 +35,6 @@ REASONS: Mapping[str, str] = {
     FAILED: "its handler failed as often as a message may be received",
 }
 """Why a message is dead."""
-
-Travelling = (
-    ReserveStock
-    | ReleaseStock
-    | CapturePayment
-    | RefundPayment
-    | BookShipment
-    | CancelShipment
-    | StepDone
-    | StepRefused
-    | OrderConfirmed
-    | OrderWithdrawn
-    | OrderCancelled
-    | AccountRegistered
-    | AccountWithdrawn
-)
-"""Everything that can travel; users' own commands and queries never do."""
 
 TYPES: Mapping[str, type[Travelling]] = {kind.__name__: kind for kind in get_args(Travelling)}
 """The same, by the name it travels under."""
@@ -178,10 +147,3 @@ def _members(document: Mapping[str, Any], wanted: Mapping[str, type], where: str
         if type(value) is not kind:  # not isinstance: True is no number here
             raise Unreadable(MALFORMED, f"member '{where}{name}' is {str(value)[:40]!r}, not of type {kind.__name__}")
     return found
-
-
-def subject_of(message: Travelling) -> str:
-    """The order or account that a message is about: what its order counts within."""
-    if isinstance(message, (AccountRegistered, AccountWithdrawn)):
-        return message.account_id
-    return message.order_id

@@ -7,9 +7,9 @@ from typing import cast
 from uuid import uuid4
 
 from workloads.adapters.routes import RECEIVERS
-from workloads.broker.envelope import TYPES, Envelope, Travelling, seal, subject_of
+from workloads.broker.envelope import TYPES, Envelope, seal
 from workloads.broker.ports import Parcel
-from workloads.messages import StepDone, StepRefused
+from workloads.messages import StepDone, StepRefused, Travelling, subject_of
 from workloads.ports import Outgoing
 from workloads.resilience import monotonic_ns
 from workloads.settings import Broker

@@ -19,12 +19,12 @@ from botocore.exceptions import BotoCoreError
 from workloads.broker.client import client
 from workloads.broker.conformance import EVENT, MAX_RECEIVES, OTHER, VISIBILITY_S, Lab, inbound
 from workloads.broker.consumer import Consumer
-from workloads.broker.envelope import TYPES, Travelling, unseal
+from workloads.broker.envelope import TYPES, unseal
 from workloads.broker.memory import MemoryBroker, MemoryCloud
 from workloads.broker.ports import Broker as BrokerPort
 from workloads.broker.post import Post
 from workloads.broker.sqs import SqsBroker
-from workloads.messages import StepDone
+from workloads.messages import StepDone, Travelling
 from workloads.ports import Outgoing
 from workloads.resilience import monotonic_ns
 from workloads.settings import Broker, Inbound, Settings

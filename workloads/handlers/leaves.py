@@ -31,6 +31,8 @@ from workloads.messages import (
     ReleaseStock,
     ReserveStock,
     StoreCatalogue,
+    Travelling,
+    subject_of,
 )
 from workloads.ports import Reply, Unit
 from workloads.problems import ProblemError
@@ -53,6 +55,29 @@ _CANCELLED: Mapping[str, str] = {"cancelled": "true"}
 """Detail of an entry about an order that was confirmed and then cancelled."""
 
 Handler = Callable[[Any, Unit, Scene], Reply]
+
+
+def _effect(
+    kind: str,
+    state: str,
+    message: Travelling,
+    scene: Scene,
+    *,
+    quantity: int = 0,
+    detail: Mapping[str, str] | None = None,
+) -> Record:
+    """The record of what a message does, or of its undoing: one of a kind per order or account."""
+    subject = subject_of(message)
+    return Record(
+        kind=kind,
+        id=subject,
+        subject=subject,
+        key=message.key,
+        state=state,
+        quantity=quantity,
+        at_ns=scene.now_ns,
+        detail=detail or {},
+    )
 
 
 def _apply(unit: Unit, wanted: Record) -> bool:
@@ -95,15 +120,8 @@ def list_products(_message: ListProducts, unit: Unit, _scene: Scene) -> Reply:
 
 
 def reserve(message: ReserveStock, unit: Unit, scene: Scene) -> Reply:
-    reservation = Record(
-        kind="reservation",
-        id=message.order_id,
-        subject=message.order_id,
-        key=message.key,
-        state="reserved",
-        quantity=message.quantity,
-        at_ns=scene.now_ns,
-        detail={"product": message.product},
+    reservation = _effect(
+        "reservation", "reserved", message, scene, quantity=message.quantity, detail={"product": message.product}
     )
     created = _apply(unit, reservation)
     if created:
@@ -115,14 +133,7 @@ def reserve(message: ReserveStock, unit: Unit, scene: Scene) -> Reply:
 
 
 def release(message: ReleaseStock, unit: Unit, scene: Scene) -> Reply:
-    tombstone = Record(
-        kind="reservation",
-        id=message.order_id,
-        subject=message.order_id,
-        key=message.key,
-        state="released",
-        at_ns=scene.now_ns,
-    )
+    tombstone = _effect("reservation", "released", message, scene)
     undone = _undo(unit, tombstone, "released")
     if undone is not None:
         shelf = unit.get("stock", undone.detail["product"], lock=True)
@@ -135,15 +146,7 @@ def release(message: ReleaseStock, unit: Unit, scene: Scene) -> Reply:
 
 
 def capture(message: CapturePayment, unit: Unit, scene: Scene) -> Reply:
-    taken = Record(
-        kind="capture",
-        id=message.order_id,
-        subject=message.order_id,
-        key=message.key,
-        state="captured",
-        quantity=message.amount_cents,
-        at_ns=scene.now_ns,
-    )
+    taken = _effect("capture", "captured", message, scene, quantity=message.amount_cents)
     if "idempotency" not in scene.disabled:
         return Reply(_state("capture", message.order_id, "captured"), _apply(unit, taken))
     if unit.get(taken.kind, taken.id) is not None:  # the broken shop takes the money once per request
@@ -153,14 +156,7 @@ def capture(message: CapturePayment, unit: Unit, scene: Scene) -> Reply:
 
 
 def refund(message: RefundPayment, unit: Unit, scene: Scene) -> Reply:
-    tombstone = Record(
-        kind="capture",
-        id=message.order_id,
-        subject=message.order_id,
-        key=message.key,
-        state="void",
-        at_ns=scene.now_ns,
-    )
+    tombstone = _effect("capture", "void", message, scene)
     undone = _undo(unit, tombstone, "refunded")
     return Reply(_state("capture", message.order_id, "refunded" if undone else "settled"))
 
@@ -169,27 +165,14 @@ def refund(message: RefundPayment, unit: Unit, scene: Scene) -> Reply:
 
 
 def book(message: BookShipment, unit: Unit, scene: Scene) -> Reply:
-    shipment = Record(
-        kind="shipment",
-        id=message.order_id,
-        subject=message.order_id,
-        key=message.key,
-        state="booked",
-        at_ns=scene.now_ns,
-        detail={"product": message.product, "units": str(message.quantity)},
+    shipment = _effect(
+        "shipment", "booked", message, scene, detail={"product": message.product, "units": str(message.quantity)}
     )
     return Reply(_state("shipment", message.order_id, "booked"), _apply(unit, shipment))
 
 
 def cancel_shipment(message: CancelShipment, unit: Unit, scene: Scene) -> Reply:
-    tombstone = Record(
-        kind="shipment",
-        id=message.order_id,
-        subject=message.order_id,
-        key=message.key,
-        state="cancelled",
-        at_ns=scene.now_ns,
-    )
+    tombstone = _effect("shipment", "cancelled", message, scene)
     _undo(unit, tombstone, "cancelled")
     return Reply(_state("shipment", message.order_id, "cancelled"))
 
@@ -197,19 +180,13 @@ def cancel_shipment(message: CancelShipment, unit: Unit, scene: Scene) -> Reply:
 # --- email, analytics, cache: consumers of the same two pairs of events ---------------------------
 
 
-def _subject(message: OrderConfirmed | OrderWithdrawn | AccountRegistered | AccountWithdrawn) -> str:
-    return message.order_id if isinstance(message, OrderConfirmed | OrderWithdrawn) else message.account_id
-
-
 def send_mail(message: OrderConfirmed | AccountRegistered, unit: Unit, scene: Scene) -> Reply:
-    subject = _subject(message)
-    mail = Record(
-        kind="mail",
-        id=subject,
-        subject=subject,
-        key=message.key,
-        state="confirmation" if isinstance(message, OrderConfirmed) else "welcome",
-        at_ns=scene.now_ns,
+    subject = subject_of(message)
+    mail = _effect(
+        "mail",
+        "confirmation" if isinstance(message, OrderConfirmed) else "welcome",
+        message,
+        scene,
         detail={"to": message.email},
     )
     return Reply(_state("mail", subject, mail.state), _apply(unit, mail))
@@ -217,20 +194,18 @@ def send_mail(message: OrderConfirmed | AccountRegistered, unit: Unit, scene: Sc
 
 def retract_mail(message: OrderWithdrawn | AccountWithdrawn, unit: Unit, scene: Scene) -> Reply:
     """A mail cannot be unsent: a correction follows, and the record says so."""
-    _undo(unit, _tombstone("mail", "retracted", message, scene), "retracted")
-    return Reply(_state("mail", _subject(message), "retracted"))
+    _undo(unit, _effect("mail", "retracted", message, scene), "retracted")
+    return Reply(_state("mail", subject_of(message), "retracted"))
 
 
 def record_event(message: OrderConfirmed | AccountRegistered, unit: Unit, scene: Scene) -> Reply:
-    subject = _subject(message)
+    subject = subject_of(message)
     ordered = isinstance(message, OrderConfirmed)
-    event = Record(
-        kind="event",
-        id=subject,
-        subject=subject,
-        key=message.key,
-        state="present",
-        at_ns=scene.now_ns,
+    event = _effect(
+        "event",
+        "present",
+        message,
+        scene,
         detail={"type": "order-confirmed", "cents": str(message.amount_cents)}
         if isinstance(message, OrderConfirmed)
         else {"type": "account-registered", "cents": "0"},
@@ -242,11 +217,11 @@ def record_event(message: OrderConfirmed | AccountRegistered, unit: Unit, scene:
 
 
 def remove_event(message: OrderWithdrawn | AccountWithdrawn, unit: Unit, scene: Scene) -> Reply:
-    undone = _undo(unit, _tombstone("event", "removed", message, scene), "removed")
+    undone = _undo(unit, _effect("event", "removed", message, scene), "removed")
     if undone is not None:
         ordered = isinstance(message, OrderWithdrawn)
         _count(unit, ordered=ordered, cents=int(undone.detail["cents"]), sign=-1)
-    return Reply(_state("event", _subject(message), "removed"))
+    return Reply(_state("event", subject_of(message), "removed"))
 
 
 def _count(unit: Unit, *, ordered: bool, cents: int, sign: int) -> None:
@@ -266,21 +241,13 @@ def read_insights(_message: ReadInsights, unit: Unit, _scene: Scene) -> Reply:
 
 def put_entry(message: OrderConfirmed | AccountRegistered, unit: Unit, scene: Scene) -> Reply:
     """An order that is cancelled stays so, even if its confirmation comes late or again."""
-    subject = _subject(message)
+    subject = subject_of(message)
     document = (
         {"product": message.product, "quantity": message.quantity, "amount_cents": message.amount_cents}
         if isinstance(message, OrderConfirmed)
         else {"name": message.name}
     )
-    entry = Record(
-        kind="entry",
-        id=subject,
-        subject=subject,
-        key=message.key,
-        state="present",
-        at_ns=scene.now_ns,
-        detail={"document": json.dumps(document, sort_keys=True)},
-    )
+    entry = _effect("entry", "present", message, scene, detail={"document": json.dumps(document, sort_keys=True)})
     existing = unit.get("entry", subject, lock=True)
     if existing is not None and _CANCELLED.items() <= existing.detail.items():
         unit.update(replace(existing, detail={**entry.detail, **_CANCELLED}))
@@ -294,22 +261,14 @@ def cancel_entry(message: OrderCancelled, unit: Unit, scene: Scene) -> Reply:
     if existing is not None:
         unit.update(replace(existing, detail={**existing.detail, **_CANCELLED}))
         return Reply(_state("entry", message.order_id, existing.state))
-    entry = Record(
-        kind="entry",
-        id=message.order_id,
-        subject=message.order_id,
-        key=message.key,
-        state="present",
-        at_ns=scene.now_ns,
-        detail=_CANCELLED,
-    )
+    entry = _effect("entry", "present", message, scene, detail=_CANCELLED)
     unit.insert(entry)
     return Reply(_state("entry", message.order_id, "present"), True)
 
 
 def remove_entry(message: OrderWithdrawn | AccountWithdrawn, unit: Unit, scene: Scene) -> Reply:
-    _undo(unit, _tombstone("entry", "removed", message, scene), "removed")
-    return Reply(_state("entry", _subject(message), "removed"))
+    _undo(unit, _effect("entry", "removed", message, scene), "removed")
+    return Reply(_state("entry", subject_of(message), "removed"))
 
 
 def find_entry(message: FindEntry, unit: Unit, _scene: Scene) -> Reply:
@@ -340,11 +299,6 @@ def read_catalogue(_message: ReadCatalogue, unit: Unit, _scene: Scene) -> Reply:
     if last is None:
         raise ProblemError(problems.NOT_FOUND, "no catalogue has been stored yet")
     return Reply({"document": last.detail["document"]})
-
-
-def _tombstone(kind: str, state: str, message: OrderWithdrawn | AccountWithdrawn, scene: Scene) -> Record:
-    subject = _subject(message)
-    return Record(kind=kind, id=subject, subject=subject, key=message.key, state=state, at_ns=scene.now_ns)
 
 
 HANDLERS: Mapping[str, Mapping[type, Handler]] = {
