@@ -15,6 +15,7 @@ from stages.model import (
     Delivery,
     Gap,
     Kind,
+    Mesh,
     Operation,
     Service,
     SharedPart,
@@ -241,6 +242,29 @@ ASYNC = replace(
     gaps=(),
 )
 
+_OWNED = {
+    "commerce": ("team-storefront", ("register", "place-order", "track-order", "cancel-order")),
+    "fulfilment": ("team-warehouse", ("browse",)),
+    "payments": ("team-money", ("order-completed",)),
+    "engagement": ("team-growth", ("insights", "email-sent", "user-visible-in-analytics")),
+}
+"""System -> its owner, and the operations and completions that the owner answers for."""
+
+
+def _separated(channel: Channel) -> Channel:
+    """A channel as it is once systems are apart: what leaves a cluster enters the other one through its gateway."""
+    homes = {s.name: s.system for s in SERVICES}
+    home, there = homes[channel.caller], homes[channel.callee]
+    if channel.kind is not Kind.CALL or home == there:
+        return channel
+    apart = replace(channel, via=(*channel.via, f"{there}-gateway"))
+    if channel.name == "storefront-analytics":
+        return replace(apart, fallback="storefront-cache")
+    if channel.name == "storefront-cache":
+        return replace(apart, operations=(*channel.operations, "insights"))
+    return apart
+
+
 MESH = replace(
     ASYNC,
     name="mesh",
@@ -248,31 +272,21 @@ MESH = replace(
     previous="async",
     change="every system moves to a cluster of its own, with an owner, discovery, identity and policy",
     reason="the loss of a cluster leaves every other system's operations alone",
-    systems=_systems(
-        None,
-        {
-            "commerce": "team-storefront",
-            "fulfilment": "team-warehouse",
-            "payments": "team-money",
-            "engagement": "team-growth",
-        },
+    systems=tuple(
+        System(name=name, cluster=name, owner=owner, objectives=objectives)
+        for name, (owner, objectives) in _OWNED.items()
     ),
-    clusters=tuple(
-        Cluster(name=name, network=f"10.{n}.0.0/16")
-        for n, name in enumerate(("commerce", "fulfilment", "payments", "engagement"), start=1)
-    ),
-    channels=tuple(
-        replace(c, via=(*c.via, "registry", "gateway"))
-        if c.kind is Kind.CALL
-        and (c.caller, c.callee) in {("storefront", "inventory"), ("storefront", "analytics"), ("storefront", "cache")}
-        else c
-        for c in ASYNC.channels
-    ),
+    clusters=tuple(Cluster(name=name, network=f"10.{n}.0.0/16") for n, name in enumerate(_OWNED, start=1)),
+    channels=tuple(_separated(c) for c in ASYNC.channels),
     shared=(
         *ASYNC.shared,
         SharedPart(name="registry", summary="Cloud Map: who answers for which name"),
-        SharedPart(name="gateway", summary="east-west gateways between the clusters"),
+        *(
+            SharedPart(name=f"{name}-gateway", summary=f"the way into cluster {name} from the others")
+            for name in ("fulfilment", "engagement")
+        ),
     ),
+    mesh=Mesh(),
 )
 
 STAGES = {stage.name: stage for stage in (SYNC, ASYNC, MESH)}

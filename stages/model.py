@@ -153,6 +153,32 @@ class System:
     cluster: str
     owner: str | None = None
     """The team that answers for it. Required once systems are separated."""
+    objectives: tuple[str, ...] = ()
+    """Operations and completions whose SLO the owner answers for. Required once systems are separated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """How the sidecars of a stage treat connections: the same everywhere, whatever a service is written in."""
+
+    trust_domain: str = "shop"
+    """First part of every identity: 'spiffe://shop/commerce/orders'."""
+    certificate_ttl_s: int = 600
+    """Life of a service's certificate; a new one is issued after half of it."""
+    connection_age_ms: int = 3000
+    """A connection between sidecars lives so long: a certificate or rule that changed counts from then on."""
+    ejected_after: int = 2
+    """Failures in a row (refused, reset, timed out, 502 to 504) after which a callee is left alone."""
+    ejection_ms: int = 2000
+    """For how long, times the number of ejections so far, ..."""
+    ejection_ms_max: int = 6000
+    """... up to this."""
+    requests_max: int = 40
+    """Requests that one caller may have under way to one callee; further ones are refused at once."""
+    retry_budget_percent: int = 20
+    """Second attempts as a share of the requests under way; beyond it there are none, ..."""
+    retries_min: int = 3
+    """... but so many are always allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +214,8 @@ class Stage:
     clusters: tuple[Cluster, ...]
     shared: tuple[SharedPart, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    mesh: Mesh | None = None
+    """None where services speak to each other directly."""
 
     def operation(self, name: str) -> Operation:
         """Raise KeyError for a name that is not in this stage; so do the other look-ups."""
