@@ -35,6 +35,26 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A process of the mesh: it serves the services, not the users."""
+
+    role: str
+    """'sidecar', 'gateway' or 'control'; 'service' for a second version of a service."""
+    of: str | None
+    """The service that a sidecar or a second version belongs to, None for the others."""
+    cluster: str
+    version: str
+    """Of the service that it belongs to: 'v1' or 'v2'."""
+    admin: str
+    """Base URL of its own interface: Envoy's, a control plane's, a service's."""
+    pid: int
+    """0 where there is none."""
+    log: str
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Its named ports on loopback: 'inbound' of a sidecar, 'mtls' of a gateway."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
     """The network path of one channel: a stable address in front of the callee."""
 
@@ -66,7 +86,9 @@ class Deployment:
     """Name of the deliberately broken variant that runs, None for the real shop."""
     services: Mapping[str, Instance] = field(default_factory=dict)
     wires: Mapping[str, Wire] = field(default_factory=dict)
-    """By channel name, plus 'users-storefront'."""
+    """By channel name, plus 'users-storefront', those to brokers and registries, and the links between clusters."""
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    """The mesh's processes by name; none where there is no mesh."""
 
     def to_json(self) -> str:
         """One JSON object, keys sorted."""
@@ -82,6 +104,7 @@ class Deployment:
                 raise DeploymentError(f"deployment record has format {version}, this release reads {FORMAT}")
             raw["services"] = {k: Instance(**v) for k, v in raw["services"].items()}
             raw["wires"] = {k: Wire(**v) for k, v in raw["wires"].items()}
+            raw["parts"] = {k: Part(**v) for k, v in raw.get("parts", {}).items()}
             return cls(**raw)
         except DeploymentError:
             raise
