@@ -244,7 +244,7 @@ ASYNC = replace(
 
 _OWNED = {
     "commerce": ("team-storefront", ("register", "place-order", "track-order", "cancel-order")),
-    "fulfilment": ("team-warehouse", ("browse",)),
+    "fulfilment": ("team-warehouse", ("browse", "order-cancelled")),
     "payments": ("team-money", ("order-completed",)),
     "engagement": ("team-growth", ("insights", "email-sent", "user-visible-in-analytics")),
 }

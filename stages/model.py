@@ -85,7 +85,10 @@ class Service:
     summary: str
     system: str
     database: bool = True
-    """Whether the service keeps a database of its own (none is ever shared)."""
+    """Whether the service keeps records, in a database of its own unless `store` says otherwise."""
+    store: str | None = None
+    """Name of the service in whose database it keeps its records; None: in its own. A rule refuses one of another
+    system: who shares a database shares its locks, its schema and its outages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

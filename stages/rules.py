@@ -86,10 +86,81 @@ def systems_run_in_clusters(stage: Stage) -> Iterator[str]:
 
 
 def separated_systems_have_owners(stage: Stage) -> Iterator[str]:
-    if len(stage.clusters) > 1:
+    if _separated(stage):
         for system in stage.systems:
             if not system.owner:
                 yield f"system {system.name!r} has no owner, though there are {len(stage.clusters)} clusters"
+
+
+def separated_systems_have_objectives(stage: Stage) -> Iterator[str]:
+    """An owner who answers for nothing governs nothing."""
+    if _separated(stage):
+        for system in stage.systems:
+            if not system.objectives:
+                yield f"system {system.name!r} has no objectives, though there are {len(stage.clusters)} clusters"
+
+
+def objectives_have_one_owner(stage: Stage) -> Iterator[str]:
+    """Where owners answer for anything, they answer for everything, and nobody for what another answers for."""
+    promised = [*(o.name for o in stage.operations), *(c.name for o in stage.operations for c in o.completions)]
+    answering: dict[str, list[str]] = {name: [] for name in promised}
+    for system in stage.systems:
+        for objective in system.objectives:
+            if objective not in answering:
+                known = _known("operations and completions", promised)
+                yield f"system {system.name!r} answers for {objective!r}; {known}"
+            else:
+                answering[objective].append(system.name)
+    if any(system.objectives for system in stage.systems):
+        for objective, systems in answering.items():
+            if not systems:
+                yield f"no system answers for {objective!r}"
+            elif len(systems) > 1:
+                yield f"{len(systems)} systems answer for {objective!r}: {', '.join(systems)}"
+
+
+def separated_calls_survive_the_callee(stage: Stage) -> Iterator[str]:
+    """Who calls another system must bear its loss: wait no longer than stated, stop calling, answer otherwise.
+
+    A channel whose failure the caller ignores anyway, such as the fallback itself, needs no fallback.
+    """
+    systems = {s.name: s.system for s in stage.services}
+    for c in _calls(stage) if _separated(stage) else ():
+        if systems.get(c.caller) == systems.get(c.callee) or not c.essential:
+            continue
+        lacking = [
+            *(["timeout"] if c.timeout_ms is None else []),
+            *([] if c.breaker else ["breaker"]),
+            *(["fallback"] if c.fallback is None else []),
+        ]
+        if lacking:
+            yield (
+                f"call {c.name!r} leaves system {systems.get(c.caller)!r} for {systems.get(c.callee)!r} without "
+                f"{' and '.join(lacking)}"
+            )
+
+
+def databases_stay_within_a_system(stage: Stage) -> Iterator[str]:
+    services = {s.name: s for s in stage.services}
+    for service in stage.services:
+        if service.store is None:
+            continue
+        keeper = services.get(service.store)
+        if keeper is None:
+            yield f"service {service.name!r} keeps its records with {service.store!r}; {_known('services', services)}"
+        elif keeper is service or keeper.store is not None or not keeper.database:
+            yield f"service {service.name!r} keeps its records with {keeper.name!r}, which has no database of its own"
+        elif keeper.system != service.system:
+            yield (
+                f"service {service.name!r} of system {service.system!r} shares the database of {keeper.name!r}, "
+                f"which belongs to system {keeper.system!r}"
+            )
+
+
+def several_clusters_have_a_mesh(stage: Stage) -> Iterator[str]:
+    """Across clusters a network address proves nothing: identity, encryption and policy have to come from a mesh."""
+    if _separated(stage) and stage.mesh is None:
+        yield f"it has {len(stage.clusters)} clusters ({', '.join(c.name for c in stage.clusters)}) and no mesh"
 
 
 def networks_do_not_overlap(stage: Stage) -> Iterator[str]:
@@ -266,6 +337,11 @@ RULES: tuple[Rule, ...] = (
     services_belong_to_systems,
     systems_run_in_clusters,
     separated_systems_have_owners,
+    separated_systems_have_objectives,
+    objectives_have_one_owner,
+    separated_calls_survive_the_callee,
+    databases_stay_within_a_system,
+    several_clusters_have_a_mesh,
     networks_do_not_overlap,
     operations_enter_somewhere,
     objectives_make_sense,
@@ -283,6 +359,10 @@ RULES: tuple[Rule, ...] = (
     gaps_name_known_things,
 )
 """In the order in which findings are listed."""
+
+
+def _separated(stage: Stage) -> bool:
+    return len(stage.clusters) > 1
 
 
 def _spending(c: Channel) -> str:

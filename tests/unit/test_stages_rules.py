@@ -10,7 +10,7 @@ import pytest
 
 from stages import rules
 from stages.catalogue import ASYNC, MESH, STAGES, SYNC
-from stages.model import Channel, Kind, Stage, Transport
+from stages.model import Channel, Kind, Service, Stage, Transport
 from stages.rules import RULES, problems
 
 
@@ -40,6 +40,11 @@ def altered(stage: Stage, channel: str, **fields: object) -> Stage:
 def first(things: tuple[object, ...], **fields: object) -> tuple[object, ...]:
     """A tuple with its first element changed."""
     return (replace(things[0], **fields), *things[1:])  # type: ignore[type-var]
+
+
+def storing(stage: Stage, service: str, keeper: str) -> tuple[Service, ...]:
+    """The services, one of which keeps its records with another."""
+    return tuple(replace(s, store=keeper) if s.name == service else s for s in stage.services)
 
 
 def with_channels(stage: Stage, *more: Channel) -> Stage:
@@ -88,6 +93,49 @@ BROKEN: dict[str, tuple[Stage, str]] = {
     "no owner": (
         replace(MESH, systems=first(MESH.systems, owner=None)),
         "system 'commerce' has no owner, though there are 4 clusters",
+    ),
+    "no objectives": (
+        replace(MESH, systems=first(MESH.systems, objectives=())),
+        "system 'commerce' has no objectives, though there are 4 clusters",
+    ),
+    "an objective that nobody knows": (
+        replace(MESH, systems=first(MESH.systems, objectives=(*MESH.systems[0].objectives, "parcel-sent"))),
+        "system 'commerce' answers for 'parcel-sent'; known operations and completions are browse, register",
+    ),
+    "an objective of two owners": (
+        replace(MESH, systems=first(MESH.systems, objectives=(*MESH.systems[0].objectives, "browse"))),
+        "2 systems answer for 'browse': commerce, fulfilment",
+    ),
+    "an objective that nobody answers for": (
+        replace(MESH, systems=first(MESH.systems, objectives=MESH.systems[0].objectives[1:])),
+        "no system answers for 'register'",
+    ),
+    "a call to another system without fallback": (
+        altered(MESH, "storefront-analytics", fallback=None),
+        "call 'storefront-analytics' leaves system 'commerce' for 'engagement' without fallback",
+    ),
+    "a call to another system without anything": (
+        altered(MESH, "storefront-inventory", timeout_ms=None, breaker=False, fallback=None),
+        (
+            "call 'storefront-inventory' leaves system 'commerce' for 'fulfilment' without timeout and breaker "
+            "and fallback"
+        ),
+    ),
+    "a database of two systems": (
+        replace(MESH, services=storing(MESH, "payments", "orders")),
+        "service 'payments' of system 'payments' shares the database of 'orders', which belongs to system 'commerce'",
+    ),
+    "a database of nobody": (
+        replace(SYNC, services=storing(SYNC, "payments", "ledger")),
+        "service 'payments' keeps its records with 'ledger'; known services are storefront",
+    ),
+    "a database where there is none": (
+        replace(SYNC, services=storing(SYNC, "orders", "storefront")),
+        "service 'orders' keeps its records with 'storefront', which has no database of its own",
+    ),
+    "clusters without a mesh": (
+        replace(MESH, mesh=None),
+        "it has 4 clusters (commerce, fulfilment, payments, engagement) and no mesh",
     ),
     "overlapping networks": (
         replace(MESH, clusters=first(MESH.clusters, network="10.2.128.0/17")),
@@ -251,6 +299,16 @@ def test_a_broken_stage_is_told_so_with_names_and_values(name: str) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.__name__)
 def test_every_rule_has_a_stage_that_breaks_it(rule: Callable[[Stage], object]) -> None:
     assert any(list(rule(stage)) for stage, _ in BROKEN.values())  # type: ignore[call-overload]
+
+
+def test_what_only_replaces_another_needs_no_fallback_itself() -> None:
+    stage = altered(MESH, "storefront-cache", breaker=False)
+    assert not MESH.channel("storefront-cache").essential
+    assert problems(stage) == []
+
+
+def test_services_of_one_system_may_share_a_database() -> None:
+    assert problems(replace(MESH, services=storing(MESH, "accounts", "orders"))) == []
 
 
 def test_all_problems_are_found_at_once() -> None:
