@@ -12,6 +12,7 @@ seen            a finished run, indexed for the checks of its effects
 orders, ledgers, messages  the checks of its effects; invariants is the table of them all
 completion      was what came after the answer in time; the class `delayed`
 afterwards      did every fault end, and is nothing left
+policy          do the calls that the model allows work, and no others
 """
 
 from stages.check.afterwards import nothing_left_behind, recovered_after_every_fault
@@ -22,6 +23,7 @@ from stages.check.counting import Counts, Outstanding, Span
 from stages.check.generator import generator_honest
 from stages.check.invariants import INVARIANTS, invariants
 from stages.check.messages import sends_messages
+from stages.check.policy import Credential, PolicyCell, PolicyTry, policy_as_modelled, policy_cells
 from stages.check.radius import MeasuredRadius, measured_radius
 from stages.check.recovery import recovery
 from stages.check.seen import Seen
@@ -37,10 +39,13 @@ __all__ = [
     "Check",
     "CompletionLevel",
     "Counts",
+    "Credential",
     "FaultJudgement",
     "Held",
     "MeasuredRadius",
     "Outstanding",
+    "PolicyCell",
+    "PolicyTry",
     "Pooled",
     "Seen",
     "ServiceLevel",
@@ -53,6 +58,8 @@ __all__ = [
     "judge_fault",
     "measured_radius",
     "nothing_left_behind",
+    "policy_as_modelled",
+    "policy_cells",
     "recovered_after_every_fault",
     "recovery",
     "sends_messages",
