@@ -27,7 +27,6 @@ from workloads.broker.testing import (
     Queues,
     broker_process,
     consumer_of,
-    measure_latency,
     opened,
     queues_at,
 )
@@ -245,10 +244,3 @@ async def test_a_blackhole_does_not_hold_a_call_for_ever() -> None:
             await broker.send("http://broker/000000000000/q", [command("o-1")])
     assert time.monotonic() - begun < 16
     server.close()
-
-
-async def test_a_message_is_on_its_way_far_shorter_than_the_emulators_own_poll_takes() -> None:
-    """Its own takes 55 ms; `make bench` holds the figure to 15, which a machine that does other things misses."""
-    async with embedded() as (_, queues):
-        seen = await measure_latency(queues, seconds=3)
-        assert seen.p50_ms < 40, f"{seen}, load {os.getloadavg()}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -18,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local.brokerclient import client
 from infra.local.errors import Conflict
-from infra.local.processes import identify, stat_of, state_of
+from infra.local.processes import identify, state_of
 from infra.local.render_messages import EMBEDDED_CREDENTIALS
 from infra.local.testing import Shop, end, get, kill_daemon, local_cloud, until
 
@@ -30,7 +29,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "broker-poison": {"queue": "letters", "count": 1},
 }
 
-IMPATIENT = Config(connect_timeout=1, read_timeout=0.5, retries={"total_max_attempts": 1})
+ONCE = {"total_max_attempts": 1}
 
 
 class Post:
@@ -39,18 +38,19 @@ class Post:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop.up()
         self.endpoint = shop.cloud.put(shop.at("brokers/broker"), {})["endpoint"]
-        body = {"broker": "broker", "visibility_timeout_s": 1}
+        body = {"broker": "broker", "visibility_timeout_s": 2}
         self.url = shop.cloud.put(shop.at("queues/letters"), body)["url"]
         shop.cloud.put(shop.at("wires/back-broker"), {"caller": "back", "callee": "broker"})
         self.sqs = client("sqs", self.endpoint, "us-east-1", **EMBEDDED_CREDENTIALS)
 
-    def send(self, body: str = "whole", **more: Any) -> str:
+    def send(self, body: str = "whole", *, patience_s: float = 5) -> str:
         """What happened: 'sent', or the error's code or class."""
+        config = Config(connect_timeout=patience_s, read_timeout=patience_s, retries=ONCE)
         hasty = boto3.client(
-            "sqs", endpoint_url=self.endpoint, region_name="us-east-1", config=IMPATIENT, **EMBEDDED_CREDENTIALS
+            "sqs", endpoint_url=self.endpoint, region_name="us-east-1", config=config, **EMBEDDED_CREDENTIALS
         )
         try:
-            hasty.send_message(QueueUrl=self.url, MessageBody=body, **more)
+            hasty.send_message(QueueUrl=self.url, MessageBody=body)
         except ClientError as error:
             return str(error.response["Error"]["Code"])
         except BotoCoreError as error:
@@ -77,9 +77,9 @@ class Post:
         return [message["Body"] for message in found]
 
     def well(self) -> bool:
-        began = time.monotonic()
-        good = self.send("probe") == "sent"
-        return good and self.take(wait_s=2)[-1:] == ["probe"] and self.take() == [] and time.monotonic() - began < 1
+        """Whether a message gets through whole and once, and no fault is on."""
+        good = self.send("probe") == "sent" and self.take(wait_s=5) == ["probe"] and self.take() == []
+        return good and self.shop.cloud.get("/faults") == []
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,9 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_waits(post: Post) -> Iterator[None]:
+def _nothing_is_left_to_the_next(post: Post) -> Iterator[None]:
     yield
+    assert post.shop.cloud.delete("/faults")["left"] == []
     post.sqs.purge_queue(QueueUrl=post.url)
 
 
@@ -103,7 +104,7 @@ def _slow(post: Post) -> bool:
 
 def _twice(post: Post) -> bool:
     post.send("again")
-    return post.take() == ["again"] and post.take(wait_s=3) == ["again"] and post.take(wait_s=2) == []
+    return post.take() == ["again"] and post.take(wait_s=10) == ["again"] and post.take(wait_s=3) == []
 
 
 def _cut(post: Post) -> bool:
@@ -113,7 +114,7 @@ def _cut(post: Post) -> bool:
 
 
 BITES: dict[str, Callable[[Post], bool]] = {
-    "broker-outage": lambda post: post.send() == "ReadTimeoutError",
+    "broker-outage": lambda post: post.send(patience_s=0.5) == "ReadTimeoutError",
     "broker-slow": _slow,
     "broker-throttle": lambda post: post.send() == "RequestThrottled",
     "broker-duplicate": _twice,
@@ -147,19 +148,19 @@ def test_fault_of_the_broker_bites_is_seen_and_is_undone(post: Post, kind: str) 
 def test_fault_of_the_broker_ends_with_its_lease_although_the_daemon_is_dead(post: Post, kind: str) -> None:
     post.shop.fault(f"{kind}-orphan", ttl_s=2, kind=kind, **FAULTS[kind])
     kill_daemon(post.shop.home)
-    until(lambda: post.send() == "sent", f"{kind} ends by itself")
+    until(lambda: post.send(patience_s=0.5) == "sent", f"{kind} ends by itself")
     until(lambda: post.shop.lease(f"{kind}-orphan")["state"] in ("expired", "failed"), "the next daemon knows")
     post.sqs.purge_queue(QueueUrl=post.url)
     assert post.well()
 
 
 def test_renewal_keeps_a_brokers_fault_on_and_faults_of_a_broker_add_up(post: Post) -> None:
-    post.shop.fault("slow", ttl_s=1, kind="broker-slow", broker="broker", delay_ms=60)
+    post.shop.fault("slow", ttl_s=3, kind="broker-slow", broker="broker", delay_ms=60)
     post.shop.fault("refusing", ttl_s=30, kind="broker-throttle", broker="broker", share=1)
-    until_s = time.monotonic() + 1.5
+    until_s = time.monotonic() + 4
     while time.monotonic() < until_s:
-        assert post.shop.cloud.post(post.shop.at("faults/slow/renew"), {"ttl_s": 1})["state"] == "on"
-        time.sleep(0.1)  # the renewer's own period
+        assert post.shop.cloud.post(post.shop.at("faults/slow/renew"), {"ttl_s": 3})["state"] == "on"
+        time.sleep(0.2)  # the renewer's own period
     began = time.monotonic()
     assert post.send() == "RequestThrottled"
     assert time.monotonic() - began > 0.12
@@ -183,9 +184,9 @@ def test_a_batch_of_deletions_is_acknowledged_whole_but_only_partly_done(post: P
         post.send(str(n))
     post.shop.fault("some", kind="broker-duplicate", broker="broker", share=0.5)
     assert len(post.delete_all()) == 10
-    again = post.delete_all(wait_s=3)
+    again = post.delete_all(wait_s=10)
     assert 0 < len(again) < 10
-    assert post.delete_all(wait_s=2) == [], "at most once per message"
+    assert post.delete_all(wait_s=3) == [], "at most once per message"
     assert post.shop.lease("some")["evidence"]["count"] == len(again)
     post.shop.undo("some")
 
@@ -275,10 +276,9 @@ def test_a_kill_in_flight_loses_what_the_wire_held_and_nothing_before(post: Post
     assert shop.undo("shot")["state"] == "undone"
     assert (shop.state("back"), shop.cloud.get(shop.at("wires/back-broker"))["state"]) == ("running", "listening")
     assert shop.pid("back") != before
-    began = time.monotonic()
     assert _say(post, "well") == "said"
-    assert post.take(wait_s=2) == ["well"]
-    assert time.monotonic() - began < 0.3, "its wire delays nothing any more"
+    assert post.take(wait_s=5) == ["well"]
+    assert post.shop.cloud.get("/faults") == [], "its wire delays nothing any more"
 
 
 def test_a_kill_in_flight_needs_a_wire_of_the_service(post: Post) -> None:
@@ -304,28 +304,11 @@ def test_a_kill_in_flight_whose_daemon_died_before_the_kill_is_undone_by_the_nex
         "the intent is on disk",
     )
     kill_daemon(shop.home)
-    assert shop.lease("cut-short")["state"] in ("undone", "expired", "on", "intent")
+    assert shop.lease("cut-short")["state"] in ("undone", "undoing", "expired", "on", "intent")
     putting.join(60)
     shop.undo("cut-short")
     assert shop.state("back") == "running"
     assert shop.pid("back") != pid or shop.cloud.get("/faults") == []
-
-
-def test_slowing_twelve_wires_costs_the_daemon_a_moment(post: Post) -> None:
-    """A sweep does it at once for all of them; processor time, for others may keep the machine busy."""
-    shop = post.shop
-    names = [f"many-{n}" for n in range(12)]
-    for name in names:
-        shop.cloud.put(shop.at(f"wires/{name}"), {"caller": "front", "callee": "back"})
-    daemon = int(shop.home.lock.read_text())
-    before = stat_of(daemon)
-    for name in names:
-        shop.fault(name, kind="latency", wire=name, delay_ms=5)
-    after = stat_of(daemon)
-    assert before is not None
-    assert after is not None
-    assert (after.cpu_ticks - before.cpu_ticks) / os.sysconf("SC_CLK_TCK") < 0.6
-    assert len(shop.cloud.delete("/faults")["healed"]) == 12
 
 
 def test_nothing_of_a_fault_stays_on_disk(post: Post) -> None:

@@ -90,8 +90,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     with running_shop(delay_ms=5) as shop, LocustDriver(tmp_path_factory.mktemp("story")) as driver:
 
         def enter(phase: str, change: Callable[[], object]) -> None:
-            marks_ns[f"before {phase}"] = driver.phase("guard")
-            threading.Event().wait(0.15)  # what the shop is answering now, it answers in its old manner
+            guard_ns = marks_ns[f"before {phase}"] = driver.phase("guard")
+            # what was due before is answered in the shop's old manner
+            until("old answers", lambda: all(due_ns > guard_ns for _, due_ns in driver.outstanding()))
             change()
             marks_ns[phase] = driver.phase(phase)
 
@@ -193,7 +194,7 @@ def test_a_hanging_shop_does_not_slow_the_arrivals_and_each_ends_unknown_after_t
     hung = story.sent("hang")
     span_s = (hung[-1].intended_ns - hung[0].intended_ns) / 1e9
     assert {(r.outcome, r.error) for r in hung} == {(Outcome.UNKNOWN, "timeout")}
-    assert all(2900 < r.latency_ms < 4500 for r in hung)
+    assert all(2900 < r.latency_ms < 9000 for r in hung)
     assert len(hung) / span_s == pytest.approx(100, rel=0.4), f"seed {SEED}"
 
 

@@ -1,0 +1,21 @@
+"""Every guarantee left out on purpose, one at a time: the main job must find each, and say what is broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.catalogue import VARIANTS
+from suite.testing.judged import named, shortcomings, verdict_of
+from suite.testing.user import User
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_a_broken_shop_is_invalid_on_what_its_name_says(user: User, tmp_path: Path, name: str) -> None:
+    variant = VARIANTS[name]
+    found = verdict_of(user, tmp_path / "run", "--variant", name, "--faults", variant.exposed_by)
+    broken = named(found["stages"][variant.stage], variant.breaks)
+    assert broken["verdict"] == "invalid", f"{broken['because']}\n{shortcomings(found)}"

@@ -1,0 +1,127 @@
+"""What all tests share: a user with a home of their own, and a witness of how the machine itself fared.
+
+Tests of real processes judge what happened within seconds. Where the machine stood still meanwhile (a busy host, a
+stolen core), a failure says nothing about the code: such a test is run again with fresh fixtures, at most twice, and
+the summary names it. A failure on a machine that kept going stands.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from loadtests.heartbeat import cores, history_file
+from stages.history import Stall, read
+from suite.testing.user import User, wait_until
+
+TIMED = {"contract", "integration", "e2e", "broken"}
+"""Folders whose tests depend on real time."""
+
+STALL_S = 0.15
+"""Half of the shortest timeout that a service under test has."""
+
+AGAIN = 2
+
+
+class Machine:
+    """Says for how long the machine stood still, by a heartbeat on each core."""
+
+    def __init__(self) -> None:
+        self._directory = TemporaryDirectory(prefix="heartbeat-")
+        self._beating: subprocess.Popen[bytes] | None = None
+        self.again: list[str] = []
+        """Tests that were run again, and why."""
+        self.fixtures_of: Path | None = None
+        """The module whose shared fixtures are up, ..."""
+        self.fixtures_ns = 0
+        """... and since when: what happened to them then shows in every test that follows."""
+
+    def start(self) -> None:
+        """Begin to watch; may be repeated."""
+        if self._beating is None:
+            words = [sys.executable, "-m", "loadtests.heartbeat", "--directory", self._directory.name]
+            self._beating = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert self._beating.stdout is not None
+            self._beating.stdout.readline()
+
+    def stood_still_s(self, since_ns: int) -> float:
+        """The longest stall of a core since then, seconds; 0 if there was none."""
+        found = [0.0]
+        for core in cores():
+            file = history_file(Path(self._directory.name), core)
+            if file.exists():
+                with file.open() as lines:
+                    stalls = [r for r in read(lines) if isinstance(r, Stall) and r.end_ns > since_ns]
+                found += [(stall.end_ns - stall.start_ns) / 1e9 for stall in stalls]
+        return max(found)
+
+    def stop(self) -> None:
+        if self._beating is not None:
+            for pipe in (self._beating.stdin, self._beating.stdout):
+                assert pipe is not None
+                pipe.close()
+            self._beating.wait()
+        self._directory.cleanup()
+
+
+MACHINE = pytest.StashKey[Machine]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MACHINE] = Machine()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[MACHINE].stop()
+
+
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run a timed test; once more where the machine stood still while it failed."""
+    if not TIMED & set(item.path.relative_to(item.config.rootpath).parts):
+        return None
+    machine = item.config.stash[MACHINE]
+    machine.start()
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for left in reversed(range(AGAIN + 1)):
+        if machine.fixtures_of != item.path:
+            machine.fixtures_of, machine.fixtures_ns = item.path, time.monotonic_ns()
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        failed = any(report.failed for report in reports)
+        stall_s = machine.stood_still_s(machine.fixtures_ns) if failed else 0.0
+        if stall_s < STALL_S or not left:
+            break
+        machine.again.append(f"{item.nodeid}: the machine stood still for {stall_s:.2f} s")
+        item.session._setupstate.teardown_exact(None)
+        machine.fixtures_of = None
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    again = config.stash[MACHINE].again
+    if again:
+        terminalreporter.section(f"{len(again)} run again")
+        for line in again:
+            terminalreporter.line(line)
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[User]:
+    """Each test gets a user with a home of their own; whatever is left running fails the test and is ended."""
+    made = User(home=tmp_path / "home", directory=tmp_path)
+    yield made
+    try:
+        if made.home.is_dir():
+            made.run("down", "--all")
+        wait_until(lambda: not made.processes(), 10, lambda: f"still running: {made.processes()}")
+    finally:
+        made.end_all()
