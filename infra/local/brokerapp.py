@@ -204,7 +204,7 @@ class BrokerApp:
         return status, headers, text.encode() if isinstance(text, str) else text
 
 
-def config(app: BrokerApp, port: int) -> Any:
+def config(app: Any, port: int) -> Any:
     """How uvicorn serves it: nothing logged per request, connections kept longer than the SDK keeps them."""
     import uvicorn
 
