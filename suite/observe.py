@@ -28,6 +28,9 @@ INJECT_S = 20.0
 UNDO_S = 30.0
 """An undo that takes longer is trouble of its own; the recovery is waited for all the same."""
 
+ANSWERS_S = 10.0
+"""Longest wait for requests that met a fault: three times what a client waits for an answer."""
+
 STOCK_S = 12.0
 """For so long cancellations must not run out of orders while none can be placed: about the time a fault is held."""
 
@@ -153,8 +156,9 @@ class Observer:
         self._load.phase(f"recovery:{fault.name}")
         undone_ns = undone.at_ns if undone else self._clock.now_ns()
         recovered_ns = self._wait_until_recovered(fault.name, undone_ns, usual)
-        # Once more with every answer known: a request that was still out at the last look has its end by now.
+        # Once more with every answer known: nothing that met the fault is still out.
         end_ns = undoing.at_ns if undoing else undone_ns
+        self._wait_for_answers(end_ns)
         judgement = self._judge(fault, baseline, seen, end_ns, previous=judgement, repeat_of=repeat_of, final=True)
         return Observation(
             fault=fault,
@@ -287,6 +291,12 @@ class Observer:
                 return None
             was_behind = was_behind or bool(behind)
             self._clock.sleep(0.2)
+
+    def _wait_for_answers(self, end_ns: int) -> None:
+        """Until every request that was due before has its end; each client gives up in time."""
+        deadline_ns = self._clock.now_ns() + int(ANSWERS_S * SECOND_NS)
+        while any(o.intended_ns < end_ns for o in self._load.outstanding()) and self._clock.now_ns() < deadline_ns:
+            self._clock.sleep(0.1)
 
     def _waiting(self) -> int:
         """Accepted work that is not done yet; 0 where everything is done with the answer."""

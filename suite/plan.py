@@ -62,7 +62,7 @@ class Timings:
     """All of them together."""
 
 
-QUICK = Timings(warm_up_s=1.0, baseline_s=7.0, min_s=4.0, cap_s=15.0, good_span_s=1.0, margin=0.12, pooled_margin=0.02)
+QUICK = Timings(warm_up_s=1.0, baseline_s=6.0, min_s=4.0, cap_s=15.0, good_span_s=1.0, margin=0.12, pooled_margin=0.02)
 """Less than half the requests decide, on more than twice the margins."""
 
 

@@ -27,7 +27,7 @@ def recovery(
     now_ns: int,
     stalls: Iterable[Stall],
     *,
-    outstanding: Sequence[Outstanding] = (),
+    outstanding: Sequence[Outstanding] | None = None,
     operations: Iterable[str] | None = None,
     good_span_s: float = GOOD_SPAN_S,
 ) -> int | None:
@@ -35,8 +35,9 @@ def recovery(
 
     Bad is meant strictly: an answer from a fallback is not yet good. `operations` limits it to those that are under
     load (default: all of the stage); an operation without requests is not shown to be good.
-    Only requests whose SLO is over by `now_ns` count. A request that hangs is bad: pass those `outstanding`, or
-    it is taken for bad only once its client gave up.
+    `outstanding` are the requests that are due and not answered by `now_ns`: none of them is good yet, and so all that
+    came is known. Without them (None), only requests whose SLO is over by `now_ns` count, or those that were answered
+    quickly would stand for all.
     """
     names = list(operations) if operations is not None else [o.name for o in stage.operations]
     seen = _seen(stage, names, invocations, outstanding, Censor(stalls), undone_ns, now_ns)
@@ -53,24 +54,25 @@ def _seen(
     stage: Stage,
     names: Sequence[str],
     invocations: Iterable[Invocation],
-    outstanding: Iterable[Outstanding],
+    outstanding: Sequence[Outstanding] | None,
     censor: Censor,
     undone_ns: int,
     now_ns: int,
 ) -> dict[str, list[tuple[int, bool]]]:
     """(intended start, bad) of every request that counts, by operation, in order of time."""
     slo_ms = {name: stage.operation(name).latency_slo_ms for name in names}
+    unknown_ns = {name: 0 if outstanding is not None else slo_ms[name] * MS_NS for name in names}
     seen: dict[str, list[tuple[int, bool]]] = {name: [] for name in names}
 
     def put(operation: str, intended_ns: int, bad: bool) -> None:
-        counts = operation in seen and undone_ns <= intended_ns <= now_ns - slo_ms[operation] * MS_NS
+        counts = operation in seen and undone_ns <= intended_ns <= now_ns - unknown_ns[operation]
         if counts and not censor.hides(intended_ns, slo_ms[operation]):
             seen[operation].append((intended_ns, bad))
 
     for invocation in invocations:
         if invocation.operation in slo_ms:
             put(invocation.operation, invocation.intended_ns, bad_in(invocation, slo_ms[invocation.operation])[0])
-    for waiting in outstanding:
+    for waiting in outstanding or ():
         put(waiting.operation, waiting.intended_ns, True)
     return {name: sorted(requests) for name, requests in seen.items()}
 

@@ -49,6 +49,15 @@ def test_it_takes_a_whole_span_and_its_answers_to_know() -> None:
     assert recovered_s(GOOD, now_s=11.9) is None
 
 
+def test_who_knows_what_is_still_out_need_not_wait_for_it() -> None:
+    assert recovered_s([i for i in GOOD if i.ended_ns < ns(12.1)], now_s=12.1, outstanding=()) == 10.0
+
+
+def test_a_request_without_an_answer_is_not_yet_good() -> None:
+    out = [Outstanding(operation="register", intended_ns=ns(11.9 + n / 100)) for n in range(5)]
+    assert recovered_s([i for i in GOOD if i.ended_ns < ns(12.1)], now_s=12.1, outstanding=out) is None
+
+
 def test_a_shop_that_stays_sick_never_recovers() -> None:
     assert recovered_s(steady(OPERATIONS, 10, 20, bad_every=3)) is None
 
