@@ -88,8 +88,8 @@ class Unsent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """The run enters a phase: 'warm-up', 'baseline', 'restock', 'fault:<name>', 'undo:<name>', 'recovery:<name>',
-    'drain', 'end'."""
+    """The run enters a phase: 'warm-up', 'baseline', 'policy', 'restock', 'fault:<name>', 'undo:<name>',
+    'recovery:<name>', 'drain', 'end'."""
 
     name: str
     at_ns: int

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from stages.catalogue import SYNC
+from stages.check.policy import Credential, PolicyTry
 from stages.history import Audit, Invocation, Outcome, Stall
+from stages.mesh import allowed
 from stages.model import Stage
 
 SECOND_NS = 1_000_000_000
@@ -192,3 +194,21 @@ def placed(key: str, at_s: float, complete_ms: float | None) -> tuple[Invocation
     times = {"completed_ns": str(ns(done_s))}
     effects = order_effects(key, order, at_s=done_s)
     return request, [replace(a, detail=times) if a.kind == "order" else a for a in effects]
+
+
+def tries_as_modelled(stage: Stage) -> list[PolicyTry]:
+    """What a mesh that does as modelled answers, where the last service lends its certificate to everybody."""
+    names = [s.name for s in stage.services]
+    tries = []
+    for caller in names:
+        for callee in names:
+            for credential in Credential if caller != callee else ():
+                shown = {Credential.OTHER: names[-1], Credential.PLAINTEXT: ""}.get(credential, caller)
+                through = credential in (Credential.OWN, Credential.OTHER) and (shown, callee) in allowed(stage)
+                answer = "allowed" if through else "denied: rbac 403"
+                tries.append(
+                    PolicyTry(
+                        caller=caller, callee=callee, credential=credential, shown=shown, allowed=through, answer=answer
+                    )
+                )
+    return tries

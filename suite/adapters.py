@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from infra.local.errors import CloudError, Conflict, Invalid, NotFound
 from infra.local.target import LocalTarget
 from infra.naming import deployment_problems
 from loadtests.driver import LoadError, LocustDriver
-from stages.check import Outstanding
+from stages.check import Outstanding, PolicyTry
 from stages.deployment import Deployment
 from stages.history import Audit, DeadLetter
 from stages.model import Stage, Variant
@@ -117,6 +118,16 @@ class LocalStages:
             if r.get("state") in ("exited", "paused", "down-by-fault", "failed", "down")
         ]
 
+    def policy(self, deployment: Deployment) -> list[PolicyTry]:
+        if not deployment.parts:
+            return []
+        raise SuiteError("the local target cannot try calls yet")
+
+    def mesh_status(self, deployment: Deployment) -> Mapping[str, Mapping[str, Any]]:
+        clusters = {part.cluster for part in deployment.parts.values() if part.role == "control"}
+        with _translated():
+            return {cluster: _status(Path(deployment.directory), cluster) for cluster in sorted(clusters)}
+
     def active_faults(self, name: str) -> list[str]:
         with _translated():
             return [str(f["lease"]) for f in self._local.faults() if f["deployment"] == name]
@@ -133,6 +144,15 @@ class LocalStages:
         with _translated():
             found = self._local.heal(name)
         return list(found["healed"]), list(found["left"])
+
+
+def _status(directory: Path, cluster: str) -> Mapping[str, Any]:
+    """What a control plane last wrote of itself; {} before it wrote anything."""
+    try:
+        found = json.loads((directory / "mesh" / cluster / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _letter(raw: Mapping[str, Any]) -> Letter:

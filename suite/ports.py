@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from stages.blast_radius import Impact
-from stages.check import Outstanding
+from stages.check import Outstanding, PolicyTry
 from stages.deployment import Deployment
 from stages.history import Audit, DeadLetter
 from stages.model import Stage, Variant
@@ -144,6 +144,15 @@ class Target(Protocol):
 
     def drift(self, deployment: Deployment) -> list[str]:
         """A sentence for each thing that is not as it was deployed (a service that died, say)."""
+
+    def policy(self, deployment: Deployment) -> list[PolicyTry]:
+        """Try every call between two services with every credential; [] where there is no mesh.
+
+        Takes seconds; users' requests may go on meanwhile.
+        """
+
+    def mesh_status(self, deployment: Deployment) -> Mapping[str, Mapping[str, Any]]:
+        """What each control plane says of itself, by cluster; {} where there is no mesh. JSON values, no secrets."""
 
     def active_faults(self, name: str) -> list[str]:
         """The faults that are on right now."""

@@ -6,11 +6,12 @@ seen until then is kept, so that a run that broke off can still be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
-from stages.check import Baseline, Span
+from stages.check import Baseline, PolicyTry, Span
 from stages.deployment import Deployment
 from stages.history import Audit, Phase
 from suite.gathered import Gathered
@@ -34,6 +35,12 @@ class StageResult:
     baseline_span: Span | None = None
     cpu_s: tuple[float, float] | None = None
     """CPU time of all processes at the start and the end of the baseline."""
+    policy: list[PolicyTry] | None = None
+    """Which calls between services worked, tried after the baseline; None where there is no mesh, or nobody tried."""
+    policy_trouble: str = ""
+    """Why nobody tried."""
+    mesh_status: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the control planes said of themselves in the end, by cluster."""
     observations: list[Observation] = field(default_factory=list)
     audits: list[Audit] | None = None
     letters: list[Letter] | None = None
@@ -86,6 +93,7 @@ def _run(plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult) -
         undo.callback(faults.close)
         _warm_up(plan, stage_plan, deployment, load, faults, tools, result)
         healthy = [_baseline(plan, deployment, load, tools, result)]
+        _try_policy(stage_plan, deployment, load, tools, result)
         observer = Observer(
             plan=plan,
             stage_plan=stage_plan,
@@ -172,6 +180,18 @@ def _baseline(plan: Plan, deployment: Deployment, load: Load, tools: Tools, resu
     return span
 
 
+def _try_policy(stage_plan: StagePlan, deployment: Deployment, load: Load, tools: Tools, result: StageResult) -> None:
+    """Who may call whom, in a stage with a mesh; a try that cannot be made leaves that unknown and nothing else."""
+    if stage_plan.stage.mesh is None:
+        return
+    tools.progress(f"{stage_plan.stage.name}: trying which calls work, with every credential")
+    load.phase("policy")
+    try:
+        result.policy = tools.target.policy(deployment)
+    except SuiteError as error:
+        result.policy_trouble = str(error)
+
+
 def _break(stage_plan: StagePlan, observer: Observer, healthy: list[Span], tools: Tools, result: StageResult) -> None:
     for number, fault in enumerate(stage_plan.faults, start=1):
         tools.progress(f"{stage_plan.stage.name}: fault {number} of {len(stage_plan.faults)}, {fault.name}")
@@ -205,9 +225,20 @@ def _drain(plan: Plan, deployment: Deployment, load: Load, tools: Tools, result:
     audits = list(tools.target.audits(deployment))
     result.audits = audits
     result.letters = list(tools.target.dead_letters(deployment.name))
+    result.mesh_status = _mesh_status(result.plan, tools.target, deployment)
     result.drained_s = (now_ns - start_ns) / SECOND_NS
     result.gathered.refresh()
     result.gathered.add(Phase(name="end", at_ns=now_ns))
+
+
+def _mesh_status(stage_plan: StagePlan, target: Target, deployment: Deployment) -> Mapping[str, Mapping[str, Any]]:
+    """For people only: no verdict rests on it, so none is lost with it."""
+    if stage_plan.stage.mesh is None:
+        return {}
+    try:
+        return target.mesh_status(deployment)
+    except SuiteError:
+        return {}
 
 
 def _unfinished(target: Target, deployment: Deployment) -> bool:

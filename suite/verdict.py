@@ -30,13 +30,17 @@ from stages.check import (
     invariants,
     measured_radius,
     nothing_left_behind,
+    policy_as_modelled,
     recovered_after_every_fault,
     service_levels,
     with_completions,
     worst,
 )
+from stages.check.policy import NAME as POLICY
+from stages.governance import governance
 from stages.history import Invocation, Outcome
 from suite.comparison import compare
+from suite.governed import governed_document, policy_document
 from suite.observe import SECOND_NS, Observation
 from suite.plan import Plan, StagePlan
 from suite.ports import Letter
@@ -135,6 +139,9 @@ def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
         "checks": [_check(check) for check in checks],
         "dead_letters": [_letter(letter) for letter in result.letters or ()],
         "gaps": [asdict(gap) for gap in stage.gaps],
+        "governance": [governed_document(g) for g in governance(seen, result.gathered.stalls)],
+        "policy": policy_document(stage, result.policy, result.policy_trouble),
+        "control_planes": {cluster: dict(status) for cluster, status in result.mesh_status.items()},
     }
 
 
@@ -186,8 +193,14 @@ def _cells(result: StageResult, seen: Seen, plan: Plan) -> list[Cell]:
 def _checks(result: StageResult, seen: Seen) -> list[Check]:
     """Every check of a stage's run; one that cannot run is unknown."""
     gathered = result.gathered
+    stage = result.plan.stage
     return [
         *invariants(seen),
+        *(
+            [guarded(POLICY, lambda: policy_as_modelled(stage, result.policy, result.policy_trouble))]
+            if stage.mesh is not None
+            else []
+        ),
         guarded("recovered-after-every-fault", lambda: recovered_after_every_fault(gathered.events)),
         guarded(
             "generator-honest",
@@ -197,7 +210,7 @@ def _checks(result: StageResult, seen: Seen) -> list[Check]:
                 gathered.usages,
                 gathered.stalls,
                 gathered.phases,
-                slo_ms=min(o.latency_slo_ms for o in result.plan.stage.operations),
+                slo_ms=min(o.latency_slo_ms for o in stage.operations),
             ),
         ),
         guarded("nothing-left-behind", lambda: nothing_left_behind(result.residue)),

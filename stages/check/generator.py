@@ -26,7 +26,7 @@ ACHIEVED_MIN = 0.98
 FEWEST_REQUESTS = 50
 """Fewer say nothing about a 99th percentile."""
 
-NOT_JUDGED = ("warm-up", "restock", "undo", "end")
+NOT_JUDGED = ("warm-up", "policy", "restock", "undo", "end")
 """Phases from which no verdict draws evidence, by the part of their name before a colon. While a fault is undone,
 services are started, which takes all the processor there is."""
 

@@ -124,13 +124,14 @@ def _cell(one: PolicyTry, edges: frozenset[tuple[str, str]]) -> PolicyCell:
     )
 
 
-def policy_as_modelled(stage: Stage, tries: Iterable[PolicyTry] | None) -> Check:
+def policy_as_modelled(stage: Stage, tries: Iterable[PolicyTry] | None, why_not: str = "") -> Check:
     """Valid if every cell is as the model says, invalid if one is not, unknown if one has no data.
 
-    `tries` is None where nobody measured.
+    `tries` is None where nobody measured, `why_not` the reason.
     """
     if tries is None:
-        return Check(name=NAME, verdict=Verdict.UNKNOWN, because="nobody tried which calls work")
+        said = "nobody tried which calls work" + (f": {why_not}" if why_not else "")
+        return Check(name=NAME, verdict=Verdict.UNKNOWN, because=said)
     cells = policy_cells(stage, tries)
     wrong = [c.said for c in cells if c.verdict is Verdict.INVALID]
     untried = [c.said for c in cells if c.verdict is Verdict.UNKNOWN]

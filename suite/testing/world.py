@@ -12,13 +12,15 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from stages.blast_radius import Effect, predict
 from stages.catalogue import STAGES
-from stages.check import Outstanding
+from stages.check import Outstanding, PolicyTry
 from stages.deployment import Deployment
 from stages.history import Audit, FaultEvent, FaultStep, Invocation, Outcome, Phase, Record, Usage, dump
 from stages.model import Stage, Variant
+from stages.testing import tries_as_modelled
 from suite.ports import Backlog, FaultPlan, Footprint, Letter, Redriven, SuiteError
 from suite.stage_run import Tools
 from suite.store import Store
@@ -66,6 +68,8 @@ class World:
     """Faults whose damage outlives the undo."""
     spoil: Callable[[list[Audit]], list[Audit]] = lambda audits: audits
     """Changes what the services have recorded: a lost e-mail, a double charge."""
+    misrule: Callable[[list[PolicyTry]], list[PolicyTry]] = lambda tries: tries
+    """Changes what tries of calls between services come to: plaintext that gets through."""
     letters: list[Letter] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
     broken_up: str = ""
@@ -177,6 +181,14 @@ class WorldTarget:
 
     def drift(self, deployment: Deployment) -> list[str]:
         return []
+
+    def policy(self, deployment: Deployment) -> list[PolicyTry]:
+        self._world.clock.sleep(2)
+        return self._world.misrule(tries_as_modelled(STAGES[deployment.stage]))
+
+    def mesh_status(self, deployment: Deployment) -> Mapping[str, Mapping[str, Any]]:
+        stage = STAGES[deployment.stage]
+        return {c.name: {"registry_reachable": True, "rejected": 0} for c in stage.clusters if stage.mesh}
 
     def active_faults(self, name: str) -> list[str]:
         return [self._world.on.plan.name] if self._world.on else []

@@ -6,42 +6,19 @@ from dataclasses import replace
 
 from stages.catalogue import MESH
 from stages.check import Credential, PolicyTry, Verdict, policy_as_modelled, policy_cells
-from stages.mesh import allowed
-
-
-def tries_as_modelled() -> list[PolicyTry]:
-    """What a mesh that does as modelled answers; 'email' lends its certificate to everybody."""
-    names = [s.name for s in MESH.services]
-    found = []
-    for caller in names:
-        for callee in names:
-            for credential in Credential:
-                if caller != callee:
-                    shown = {Credential.OTHER: "email", Credential.PLAINTEXT: ""}.get(credential, caller)
-                    through = credential is Credential.OWN and (caller, callee) in allowed(MESH)
-                    found.append(
-                        PolicyTry(
-                            caller=caller,
-                            callee=callee,
-                            credential=credential,
-                            shown=shown,
-                            allowed=through,
-                            answer="allowed" if through else "denied: rbac 403",
-                        )
-                    )
-    return found
+from stages.testing import tries_as_modelled
 
 
 def with_answer(caller: str, callee: str, credential: Credential, **more: object) -> list[PolicyTry]:
     """The same, but for one try."""
     return [
         replace(t, **more) if (t.caller, t.callee, t.credential) == (caller, callee, credential) else t  # type: ignore[arg-type]
-        for t in tries_as_modelled()
+        for t in tries_as_modelled(MESH)
     ]
 
 
 def test_a_mesh_that_does_as_modelled_is_valid() -> None:
-    found = policy_as_modelled(MESH, tries_as_modelled())
+    found = policy_as_modelled(MESH, tries_as_modelled(MESH))
     assert (found.name, found.verdict) == ("policy-as-modelled", Verdict.VALID)
     assert found.because == "of 360 calls tried, the 5 that the model allows work, and no other does"
     assert found.evidence == {"cells": 360, "allowed": 5, "denied": 355, "untried": [], "wrong": []}
@@ -66,7 +43,7 @@ def test_a_call_that_is_denied_though_the_model_allows_it_is_invalid() -> None:
 def test_a_mesh_that_takes_plaintext_is_invalid_in_every_such_cell() -> None:
     tries = [
         replace(t, allowed=True, answer="allowed") if t.credential is Credential.PLAINTEXT else t
-        for t in tries_as_modelled()
+        for t in tries_as_modelled(MESH)
     ]
     found = policy_as_modelled(MESH, tries)
     assert found.verdict is Verdict.INVALID
@@ -92,7 +69,7 @@ def test_a_try_that_could_not_be_made_leaves_it_unknown() -> None:
 
 
 def test_a_try_that_is_missing_leaves_it_unknown_and_a_wrong_one_beside_it_invalid() -> None:
-    assert policy_as_modelled(MESH, tries_as_modelled()[1:]).verdict is Verdict.UNKNOWN
+    assert policy_as_modelled(MESH, tries_as_modelled(MESH)[1:]).verdict is Verdict.UNKNOWN
     wrong = with_answer("email", "payments", Credential.OWN, allowed=True, answer="allowed")
     assert policy_as_modelled(MESH, wrong[1:]).verdict is Verdict.INVALID
 
@@ -103,5 +80,5 @@ def test_nobody_tried_is_unknown() -> None:
 
 
 def test_of_two_tries_of_one_cell_the_wrong_one_counts() -> None:
-    again = replace(tries_as_modelled()[4], allowed=True, answer="allowed")
-    assert policy_as_modelled(MESH, [*tries_as_modelled(), again]).verdict is Verdict.INVALID
+    again = replace(tries_as_modelled(MESH)[4], allowed=True, answer="allowed")
+    assert policy_as_modelled(MESH, [*tries_as_modelled(MESH), again]).verdict is Verdict.INVALID

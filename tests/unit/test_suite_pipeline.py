@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from stages.blast_radius import Effect
+from stages.check import PolicyTry
 from stages.history import Audit
 from suite.bootstrap import fault_catalogue
 from suite.plan import Wishes, make_plan
+from suite.ports import SuiteError
 from suite.stage_run import StageResult, run_stage
 from suite.store import Store
 from suite.testing.world import World
@@ -178,7 +183,6 @@ def test_a_deployment_that_fails_is_unknown_with_its_reason_and_every_cell_prese
 def test_the_crash_of_the_load_generator_is_unknown_not_a_crash_of_the_suite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from suite.ports import SuiteError
     from suite.testing.world import WorldLoad
 
     def dead(self: WorldLoad) -> Iterable[Any]:
@@ -204,3 +208,50 @@ def test_a_run_of_two_stages_tells_what_the_step_bought(tmp_path: Path) -> None:
     assert (document["verdict"], document["comparison"]["falls"]) == ("valid", True)
     assert radii["async"]["measured"] < radii["sync"]["measured"]
     assert radii["async"]["failing"]["high"] == 0
+
+
+SCHEMA = json.loads((resources.files("suite") / "governed_schema.json").read_text())
+
+
+def test_the_mesh_says_who_answers_whose_budget_is_spent_and_which_calls_work(tmp_path: Path) -> None:
+    found = judge(tmp_path, "payments-killed", "inventory-killed", stage="mesh")
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(found, SCHEMA)
+    assert not_valid(found) == []
+    assert check(found, "policy-as-modelled")["verdict"] == found["policy"]["verdict"] == "valid"
+    assert list(found["control_planes"]) == ["commerce", "fulfilment", "payments", "engagement"]
+    payments = next(g for g in found["governance"] if g["system"] == "payments")
+    budget = payments["objectives"][0]["budget"]
+    spent = {row["fault"]: row["bad"] for row in budget["by_fault"]}
+    assert (payments["owner"], payments["objectives"][0]["name"]) == ("team-money", "order-completed")
+    assert spent["payments-killed"] > 0
+    assert spent["without any fault"] == 0
+    assert budget["bad"] == sum(spent.values())
+    assert budget["spent"] == pytest.approx(budget["bad"] / budget["allowed"], rel=0.01)
+
+
+def test_a_mesh_that_takes_plaintext_is_invalid(tmp_path: Path) -> None:
+    def permissive(tries: list[PolicyTry]) -> list[PolicyTry]:
+        return [replace(t, allowed=True, answer="allowed") if t.credential == "plaintext" else t for t in tries]
+
+    found = judge(tmp_path, "payments-killed", stage="mesh", misrule=permissive)
+    assert (found["verdict"], check(found, "policy-as-modelled")["verdict"]) == ("invalid", "invalid")
+    wrong = {c["credential"] for c in found["policy"]["cells"] if c["verdict"] == "invalid"}
+    assert wrong == {"plaintext"}
+
+
+def test_policy_that_could_not_be_tried_is_unknown_and_the_run_goes_on(tmp_path: Path) -> None:
+    def refuse(tries: list[PolicyTry]) -> list[PolicyTry]:
+        raise SuiteError("no root to forge with")
+
+    found = judge(tmp_path, "payments-killed", stage="mesh", misrule=refuse)
+    assert found["verdict"] == "unknown"
+    assert check(found, "policy-as-modelled")["because"] == ("nobody tried which calls work: no root to forge with")
+    assert cell(found, "browse")["verdict"] == "valid"
+
+
+def test_a_stage_without_a_mesh_has_no_policy_to_check(tmp_path: Path) -> None:
+    found = judge(tmp_path, "payments-killed")
+    jsonschema.validate(found, SCHEMA)
+    assert (found["governance"], found["policy"], found["control_planes"]) == ([], None, {})
+    assert "policy-as-modelled" not in {c["name"] for c in found["checks"]}
