@@ -75,16 +75,13 @@ def endpoints(view: View, known: Mapping[str, Known], edge: Edge) -> dict[str, s
     return {v: address for v, address in sorted(view.routes.get(edge.channel, {}).items()) if v in there}
 
 
-def weights(split: Mapping[str, int], versions: Iterable[str]) -> dict[str, int]:
-    """Percent of the calls per version, 100 in all: nothing for a canary that is not there to be called.
+def share(split: Mapping[str, int], versions: Iterable[str]) -> int:
+    """Percent of the calls that go to the canary: nothing if it is not there to be called.
 
-    >>> weights({"v2": 10}, {"v1", "v2"})
-    {'v1': 90, 'v2': 10}
-    >>> weights({"v2": 10}, {"v1"})
-    {'v1': 100, 'v2': 0}
+    >>> share({"v2": 10}, {"v1", "v2"}), share({"v2": 10}, {"v1"}), share({}, {"v1", "v2"})
+    (10, 0, 0)
     """
-    share = min(max(int(split.get(CANARY, 0)), 0), 100) if CANARY in versions else 0
-    return {STABLE: 100 - share, CANARY: share}
+    return min(max(int(split.get(CANARY, 0)), 0), 100) if CANARY in versions else 0
 
 
 def to_json(known: Mapping[str, Known]) -> dict[str, object]:

@@ -12,7 +12,7 @@ _SCRATCH = ".new-"
 
 
 class Files:
-    """The files of one directory, 0600 in directories 0700. The only writer."""
+    """The files of one directory, 0600 in directories 0700. While one writer takes over from another there may be two."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -59,7 +59,7 @@ class Files:
         for part in path.parent.relative_to(missing).parts:
             missing = missing / part
             missing.mkdir(mode=0o700, exist_ok=True)
-        scratch = path.with_name(f"{_SCRATCH}{path.name}")
+        scratch = path.with_name(f"{_SCRATCH}{os.getpid()}-{path.name}")
         with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(scratch, path)

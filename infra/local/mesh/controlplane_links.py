@@ -114,7 +114,7 @@ class Link(threading.Thread):
             pause = self.round(registry)
         except Unreachable as error:
             problem = str(error)
-        except RegistryError as error:  # it has forgotten something, or another was faster: the next round looks again
+        except Exception as error:  # the border of the thread: it has forgotten something, or another was faster
             print(f"{self.name}: {error}", file=sys.stderr, flush=True)
         self._news.put(Reached(problem, self.discovering))
         return pause

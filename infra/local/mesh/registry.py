@@ -133,7 +133,10 @@ class CloudMap:
             said = self._ask("discover_instances", NamespaceName=NAMESPACE, ServiceName=service, HealthStatus="ALL")
         except Unknown:
             return Found({}, 0)
-        return Found({i["InstanceId"]: _entry(i) for i in said["Instances"]}, int(said.get("InstancesRevision", 0)))
+        try:
+            return Found({i["InstanceId"]: _entry(i) for i in said["Instances"]}, int(said.get("InstancesRevision", 0)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Unreachable(f"discover_instances: not an answer: {error!r}") from error
 
     def close(self) -> None:
         self._client.close()
