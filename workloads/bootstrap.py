@@ -17,6 +17,7 @@ from workloads.adapters.sql import SqlRepository
 from workloads.adapters.sql_outbox import VolatileOutbox
 from workloads.api import accounts, leaves, orders, probes, storefront
 from workloads.broker.envelope import TYPES
+from workloads.defect import Defect
 from workloads.handlers.asking import Asking
 from workloads.handlers.compensator import Compensator, Effects
 from workloads.handlers.deliveries import answering
@@ -125,7 +126,7 @@ def build(settings: Settings) -> Service:
     app = new_app(settings.service)
     recovery, messenger = None, None
     if repository is None:
-        storefront.mount(app, caller, fallback="fallback" not in settings.disabled)
+        storefront.mount(app, caller, fallbacks=_fallbacks(settings))
     elif settings.service not in CHAINS:
         messenger = _mount_leaf(app, settings, repository, telemetry)
     elif settings.broker is None:
@@ -138,6 +139,7 @@ def build(settings: Settings) -> Service:
         max_in_flight=settings.max_in_flight,
         deadlines="timeout" not in settings.disabled,
         default_deadline_s=CHAIN_DEADLINE_S if recovery else None,
+        defect=Defect(settings.defect, random.Random()),
     )
     state = probes.State(draining=lambda: shell.draining)
     if recovery is not None:
@@ -151,7 +153,20 @@ def build(settings: Settings) -> Service:
 def _repository(settings: Settings) -> SqlRepository | None:
     if settings.database_url is None:
         return None
-    return SqlRepository(settings.database_url, VolatileOutbox() if "outbox" in settings.disabled else None)
+    outbox = VolatileOutbox() if "outbox" in settings.disabled else None
+    return SqlRepository(settings.database_url, outbox, prefix=_prefix(settings))
+
+
+def _prefix(settings: Settings) -> str:
+    """Who may share a database with another service keeps its tables apart from theirs."""
+    return f"{settings.service}_" if "own-database" in settings.disabled else ""
+
+
+def _fallbacks(settings: Settings) -> frozenset[str]:
+    """The peers whose last answer the cache gives when they do not."""
+    if "fallback" in settings.disabled:
+        return frozenset()
+    return frozenset(name for name, peer in settings.peers.items() if peer.fallback == "cache")
 
 
 def _mount_leaf(app: FastAPI, settings: Settings, repository: SqlRepository, telemetry: Telemetry) -> Messenger | None:

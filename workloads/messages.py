@@ -214,6 +214,19 @@ class ReadCatalogue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreInsights:
+    """To cache: remember the sales figures; the last ones win."""
+
+    document: str
+    """JSON text of what analytics answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadLastInsights:
+    """To cache: the last known sales figures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FindEntry:
     """To cache: the last known order or account of that id."""
 
@@ -232,9 +245,10 @@ Command = (
     | BookShipment
     | CancelShipment
     | StoreCatalogue
+    | StoreInsights
 )
 Answer = StepDone | StepRefused
-Query = ListProducts | FindOrder | FindAccount | ReadInsights | ReadCatalogue | FindEntry
+Query = ListProducts | FindOrder | FindAccount | ReadInsights | ReadCatalogue | ReadLastInsights | FindEntry
 Sent = Command | Event | Answer
 """What can be sent without waiting for an answer."""
 Message = Sent | Query

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 PREFIX = "urn:shop:problem:"
 MEDIA_TYPE = "application/problem+json"
@@ -79,6 +79,13 @@ NOT_FOUND = ProblemType(
     title="There is nothing here",
     definite=True,
     doc="Unknown path, or no such order, account or product.",
+)
+NOT_ALLOWED = ProblemType(
+    name="not-allowed",
+    status=403,
+    title="The caller may not do this",
+    definite=True,
+    doc="Policy lets nobody through whom the model does not name as a caller; said by the mesh.",
 )
 METHOD_NOT_ALLOWED = ProblemType(
     name="method-not-allowed",
@@ -226,6 +233,11 @@ class ProblemError(Exception):
             "definite": self.kind.definite,
             **self.more,
         }
+
+
+def is_one(document: object) -> TypeGuard[dict[str, Any]]:
+    """Whether an answer is a problem document of the shop's, said by a service or by the mesh in its place."""
+    return isinstance(document, dict) and str(document.get("type", "")).startswith(PREFIX)
 
 
 def parse(document: object, status: int) -> ProblemError:

@@ -7,6 +7,7 @@ A renderer writes `Settings(...).to_env()` into a process' environment, the serv
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -34,9 +35,19 @@ DISABLED_WORDS = frozenset(
         "dead-letters",
         "visibility",
         "saga-timeout",
+        "own-database",
+        "mtls",
+        "policy",
+        "outlier-detection",
     }
 )
-"""Guarantees that a deliberately broken shop can leave out."""
+"""Guarantees that a deliberately broken shop can leave out. The last three are the mesh's: services ignore them."""
+
+DEFECTS = ("", "slow", "failing")
+"""What a version of a service may have wrong with it on purpose."""
+
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
 class SettingsError(ValueError):
@@ -55,6 +66,8 @@ class Peer:
     """Attempts per call including the first, >= 1."""
     breaker: bool = True
     """Whether a callee that keeps failing is left alone for a while."""
+    fallback: str | None = None
+    """The peer that answers instead, with a stale copy; None where there is no such answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +111,10 @@ class Settings:
     stage: str = "sync"
     run_id: str = "dev"
     """Tag of the run this process belongs to; shown in logs and traces."""
+    version: str = "v1"
+    """Which version of the service this is; shown in answers, logs, traces and metrics."""
+    defect: str = ""
+    """One of DEFECTS, '' for none."""
     listen: str = "127.0.0.1:4101"
     """host:port to serve on."""
     database_url: str | None = None
@@ -129,6 +146,8 @@ class Settings:
             "SHOP_SERVICE": self.service,
             "SHOP_STAGE": self.stage,
             "SHOP_RUN_ID": self.run_id,
+            "SHOP_VERSION": self.version,
+            "SHOP_DEFECT": self.defect,
             "SHOP_LISTEN": self.listen,
             "SHOP_DATABASE_URL": self.database_url or "",
             "SHOP_PEERS": json.dumps({name: asdict(peer) for name, peer in self.peers.items()}, sort_keys=True),
@@ -148,6 +167,8 @@ class Settings:
             service=env.get("SHOP_SERVICE", ""),
             stage=env.get("SHOP_STAGE", "sync"),
             run_id=env.get("SHOP_RUN_ID", "dev"),
+            version=env.get("SHOP_VERSION") or "v1",
+            defect=env.get("SHOP_DEFECT", ""),
             listen=env.get("SHOP_LISTEN", "127.0.0.1:4101"),
             database_url=env.get("SHOP_DATABASE_URL") or None,
             peers=_peers(env.get("SHOP_PEERS") or "{}", found),
@@ -174,6 +195,10 @@ def problems(settings: Settings) -> list[str]:
     host, _, port = settings.listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         found.append(f"SHOP_LISTEN is {settings.listen!r}, not host:port")
+    if not _VERSION.fullmatch(settings.version):
+        found.append(f"SHOP_VERSION is {settings.version!r}, not a short word of letters, digits, '.', '_' and '-'")
+    if settings.defect not in DEFECTS:
+        found.append(f"SHOP_DEFECT is {settings.defect!r}, not one of {', '.join(map(repr, DEFECTS))}")
     if unknown := settings.disabled - DISABLED_WORDS:
         found.append(f"SHOP_DISABLED names {sorted(unknown)}, known are {sorted(DISABLED_WORDS)}")
     if not 0 <= settings.traces_share <= 1:
@@ -184,6 +209,8 @@ def problems(settings: Settings) -> list[str]:
         found.append(f"SHOP_DRAIN_S is {settings.drain_s}, must be a finite number of seconds, 0 or more")
     for name, peer in settings.peers.items():
         found += _peer_problems(name, peer)
+        if peer.fallback is not None and peer.fallback not in settings.peers:
+            found.append(f"SHOP_PEERS {name}: fallback is {peer.fallback!r}, which is no peer")
     return found + (_broker_problems(settings.broker) if settings.broker else [])
 
 

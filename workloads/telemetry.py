@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any, TextIO
 import stamina.instrumentation
 import structlog
 from opentelemetry import trace
+from opentelemetry.context import attach, detach, get_value, set_value
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -36,6 +38,11 @@ EXPORT_EVERY_MS = 500
 """A killed process loses at most the spans of this long."""
 QUEUE_MAX = 8192
 """Spans waiting for the exporter; beyond it new ones are dropped, never the request."""
+
+REQUEST_ID = "x-request-id"
+CARRIED = ("traceparent", REQUEST_ID)
+"""Headers of a request that go on with every call made for it."""
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -83,6 +90,7 @@ class Telemetry:
     def __init__(self, settings: Settings) -> None:
         """Opens the trace file and starts its exporter. Raise TelemetryError or OSError if that fails."""
         self.service = settings.service
+        self.version = settings.version
         self.registry = CollectorRegistry()
         self._provider = _provider(settings)
         self._tracer = self._provider.get_tracer("workloads")
@@ -123,6 +131,8 @@ class Telemetry:
             registry=self.registry,
         )
         self.backlog = Gauge("shop_undo_backlog", "Orders or accounts still to be undone.", registry=self.registry)
+        version = Gauge("shop_version", "Always 1; the label tells it.", ("version",), registry=self.registry)
+        version.labels(settings.version).set(1)
         self._children: dict[tuple[str, ...], Any] = {}
 
     def close(self) -> None:
@@ -139,15 +149,24 @@ class Telemetry:
 
     @contextmanager
     def serving(self, name: str, carrier: Mapping[str, str]) -> Iterator[Span]:
-        """A span around a request, child of the caller's span if it sent one."""
-        with self._tracer.start_as_current_span(
-            name,
-            context=_propagator.extract(carrier),
-            kind=SpanKind.SERVER,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            yield span
+        """A span around a request, child of the caller's span if it sent one.
+
+        `carrier`: the request's headers that are CARRIED.
+        """
+        request_id = carrier.get(REQUEST_ID, "")
+        token = attach(set_value(REQUEST_ID, request_id)) if _REQUEST_ID.fullmatch(request_id) else None
+        try:
+            with self._tracer.start_as_current_span(
+                name,
+                context=_propagator.extract(carrier),
+                kind=SpanKind.SERVER,
+                record_exception=False,
+                set_status_on_exception=False,
+            ) as span:
+                yield span
+        finally:
+            if token is not None:
+                detach(token)
 
     @contextmanager
     def consuming(self, name: str, traceparent: str, sent_ns: int) -> Iterator[Callable[[], str]]:
@@ -180,8 +199,10 @@ class Telemetry:
         child.inc(count)
 
     def inject(self, headers: MutableMapping[str, str]) -> None:
-        """Add the trace context to a request's headers."""
+        """Add the trace context, and the id of the request at work, to another request's headers."""
         _propagator.inject(headers)
+        if request_id := get_value(REQUEST_ID):
+            headers[REQUEST_ID] = str(request_id)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request of ours."""
@@ -215,6 +236,7 @@ def _provider(settings: Settings) -> TracerProvider:
         {
             "service.name": settings.service,
             "service.namespace": "shop",
+            "service.version": settings.version,
             "shop.stage": settings.stage,
             "shop.run_id": settings.run_id,
         }
@@ -273,10 +295,13 @@ def start_logging(settings: Settings) -> None:
 def _with_origin(settings: Settings) -> Any:
     def add(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["service"] = settings.service
+        event["version"] = settings.version
         event["run_id"] = settings.run_id
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             event["trace_id"] = f"{context.trace_id:032x}"
+        if request_id := get_value(REQUEST_ID):
+            event["request_id"] = request_id
         return event
 
     return add

@@ -111,7 +111,12 @@ class ProcessShop:
         """What a service is told, with some fields changed."""
         calls = CALLS.get(service, {}) if self._brokers is None or service == "storefront" else {}
         peers = {
-            callee: Peer(url=f"http://127.0.0.1:{self.ports[callee]}", timeout_ms=timeout_ms, attempts=attempts)
+            callee: Peer(
+                url=f"http://127.0.0.1:{self.ports[callee]}",
+                timeout_ms=timeout_ms,
+                attempts=attempts,
+                fallback="cache" if callee == "inventory" else None,
+            )
             for callee, (timeout_ms, attempts) in calls.items()
         }
         fields = {

@@ -9,6 +9,7 @@ by: a service that is full, or whose database is locked, still says that it live
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,9 +23,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workloads import deadline, problems
 from workloads.adapters.rest import DEADLINE_HEADER
+from workloads.defect import Defect
 from workloads.ports import CallFailed, CallRefused
 from workloads.problems import ProblemError
-from workloads.telemetry import Telemetry
+from workloads.telemetry import CARRIED, Telemetry
 
 log = structlog.get_logger()
 
@@ -144,13 +146,19 @@ class Shell:
         max_in_flight: int,
         deadlines: bool = True,
         default_deadline_s: float | None = None,
+        defect: Defect | None = None,
     ) -> None:
-        """`deadlines`: whether callers' deadlines are heeded; `default_deadline_s` holds for callers that name none."""
+        """`deadlines`: whether callers' deadlines are heeded; `default_deadline_s` holds for callers that name none.
+
+        `defect`: what is wrong with this version on purpose, None for nothing.
+        """
         self._app = app
         self._telemetry = telemetry
         self._max_in_flight = max_in_flight
         self._deadlines = deadlines
         self._default_deadline_s = default_deadline_s if deadlines else None
+        self._defect = defect or Defect("", random.Random())
+        self._version = (b"x-version", telemetry.version.encode())
         self._in_hand: dict[object, float] = {}
         """When each request that is being worked on began, oldest first."""
         self.draining = False
@@ -176,9 +184,10 @@ class Shell:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), self._version]}
             await send(message)
 
-        carrier = {"traceparent": headers.get(b"traceparent", b"").decode("latin-1")}
+        carrier = {name: headers.get(name.encode(), b"").decode("latin-1") for name in CARRIED}
         with self._telemetry.serving(scope["method"], carrier) as span:
             try:
                 await self._admit(scope, receive, watched, headers)
@@ -205,6 +214,7 @@ class Shell:
         self._telemetry.in_flight.set(len(self._in_hand))
         try:
             with deadline.within(until_s):
+                await self._defect.strike()
                 await self._app(scope, _replay(body, receive), send)
         finally:
             del self._in_hand[request]

@@ -61,7 +61,7 @@ def _service(
         run_id=run_id,
         listen="127.0.0.1:{port}",
         database_url=Ref("database", service.name, "url").token if service.database else None,
-        peers={c.callee: _peer(c) for c in calls if c.caller == service.name},
+        peers={c.callee: _peer(stage, c) for c in calls if c.caller == service.name},
         broker=broker_settings(stage, service.name, disabled, broker),
         disabled=disabled,
         traces=f"{Ref('deployment', '', 'directory').token}/traces/{service.name}.jsonl",
@@ -81,10 +81,11 @@ def _service(
     )
 
 
-def _peer(channel: Channel) -> Peer:
+def _peer(stage: Stage, channel: Channel) -> Peer:
     return Peer(
         url=f"http://{Ref('wire', channel.name, 'listen').token}",
         timeout_ms=channel.timeout_ms,
         attempts=channel.attempts,
         breaker=channel.breaker,
+        fallback=stage.channel(channel.fallback).callee if channel.fallback else None,
     )

@@ -12,10 +12,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from workloads.adapters import sql, sql_outbox
+from workloads.adapters import sql
 from workloads.adapters.sql import BUSY_TIMEOUT_MS, SqlRepository
+from workloads.adapters.sql_outbox import statements
+from workloads.adapters.sql_records import record_table
 from workloads.adapters.statements import Statement
 from workloads.domain import Record
+from workloads.messages import StepDone
 from workloads.ports import Unit
 from workloads.problems import DATABASE_UNAVAILABLE, ProblemError
 
@@ -121,10 +124,10 @@ async def test_two_services_on_one_file_never_lose_an_update(tmp_path: Path, rep
 
 
 STATEMENTS = {
-    f"{module.__name__.rpartition('.')[2]}.{name}": found
-    for module in (sql, sql_outbox)
-    for name, found in vars(module).items()
-    if name.isupper() and isinstance(found, Statement | sa.ClauseElement)
+    f"{table}.{name}": found
+    for table, of in (("records", record_table("")), ("outbox", statements("")))
+    for name, found in vars(of).items()
+    if isinstance(found, Statement | sa.ClauseElement)
 }
 
 
@@ -132,7 +135,7 @@ STATEMENTS = {
 def test_every_statement_is_one_that_postgresql_knows(name: str) -> None:
     found, dialect = STATEMENTS[name], postgresql.dialect()
     text = found.text(dialect) if isinstance(found, Statement) else str(found.compile(dialect=dialect))
-    assert ("FOR UPDATE" in text) == (name == "sql.GET_LOCKED")
+    assert ("FOR UPDATE" in text) == (name == "records.get_locked")
     assert "PRAGMA" not in text
 
 
@@ -162,3 +165,28 @@ async def test_what_is_looked_for_again_and_again_is_found_by_an_index_over_the_
     plan = other.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
     assert any(f"INDEX {index} " in str(row[-1]) for row in plan), (statement, plan)
     other.close()
+
+
+async def test_two_services_in_one_database_see_nothing_of_each_other_but_the_lock(tmp_path: Path) -> None:
+    orders, payments = (SqlRepository(f"sqlite:///{tmp_path}/shop.db", prefix=p) for p in ("orders_", "payments_"))
+    await orders.open()
+    await payments.open()
+    message = StepDone(order_id="o-1", key="k", step="ReserveStock")
+
+    def place(unit: Unit) -> None:
+        unit.insert(record(1))
+        unit.enqueue(message, subject="o-1")
+
+    await orders.write(place)
+    assert [len(await side.read(lambda unit: unit.page(("order",), ("", ""), 9))) for side in (orders, payments)] == [
+        1,
+        0,
+    ]
+    assert [await side.unpublished() for side in (orders, payments)] == [1, 0]
+    holder = sqlite3.connect(tmp_path / "shop.db", isolation_level=None, timeout=1)
+    holder.execute("BEGIN EXCLUSIVE")
+    await refused(orders, 2)
+    await refused(payments, 2)
+    holder.close()
+    await orders.close()
+    await payments.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.settings import DISABLED_WORDS, SERVICES, Peer, Settings, SettingsError
+from workloads.settings import DEFECTS, DISABLED_WORDS, SERVICES, Peer, Settings, SettingsError
 
 peers = st.builds(
     Peer,
@@ -15,6 +17,14 @@ peers = st.builds(
     attempts=st.integers(1, 9),
     breaker=st.booleans(),
 )
+
+
+def with_fallbacks(found: dict[str, Peer]) -> dict[str, Peer]:
+    """Each peer falls back on the one before it, the first on none."""
+    names = [None, *found]
+    return {name: replace(peer, fallback=names[n]) for n, (name, peer) in enumerate(found.items())}
+
+
 settings = st.builds(
     Settings,
     service=st.sampled_from(SERVICES),
@@ -22,7 +32,9 @@ settings = st.builds(
     run_id=st.text(min_size=1),
     listen=st.integers(1, 65535).map(lambda port: f"127.0.0.1:{port}"),
     database_url=st.just("sqlite:////tmp/x.db"),
-    peers=st.dictionaries(st.sampled_from(SERVICES), peers),
+    version=st.from_regex(r"\Av[0-9]{1,3}\Z"),
+    defect=st.sampled_from(DEFECTS),
+    peers=st.dictionaries(st.sampled_from(SERVICES), peers).map(with_fallbacks),
     disabled=st.frozensets(st.sampled_from(sorted(DISABLED_WORDS))),
     traces=st.text(),
     traces_share=st.floats(0, 1),
@@ -43,12 +55,16 @@ def test_all_problems_are_named_at_once() -> None:
         "SHOP_DISABLED": "timeout,brakes",
         "SHOP_MAX_IN_FLIGHT": "many",
         "SHOP_DRAIN_S": "-1",
-        "SHOP_PEERS": '{"payments": {"url": "ftp://x", "attempts": 0, "timeout_ms": 0}, "moon": {"url": "http://x"}}',
+        "SHOP_VERSION": "v 2",
+        "SHOP_DEFECT": "dull",
+        "SHOP_PEERS": '{"payments": {"url": "ftp://x", "attempts": 0, "timeout_ms": 0}, "moon": {"url": "http://x",'
+        '"fallback": "mars"}}',
     }
     with pytest.raises(SettingsError) as caught:
         Settings.from_env(env)
     said = str(caught.value)
-    for word in ("shopfront", "4101", "brakes", "many", "-1", "ftp://x", "attempts is 0", "timeout_ms is 0", "moon"):
+    words = ("shopfront", "4101", "brakes", "many", "-1", "v 2", "dull", "ftp://x", "attempts is 0", "timeout_ms is 0")
+    for word in (*words, "moon", "mars"):
         assert word in said
 
 

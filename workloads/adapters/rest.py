@@ -145,7 +145,7 @@ def _understood(callee: str, route: Route, status: int, answer: bytes) -> dict[s
     problem = problems.parse(document, status)
     if status < 500:
         raise CallRefused(callee, problem, definite=problem.kind.definite)
-    definite = route.reads or (isinstance(document, dict) and document.get("definite") is True)
+    definite = route.reads or (problems.is_one(document) and document.get("definite") is True)
     raise AttemptFailed(
         f"status-{status}:{problem.kind.name}",
         definite=definite,

@@ -23,11 +23,13 @@ from workloads.messages import (
     PlaceOrder,
     ReadCatalogue,
     ReadInsights,
+    ReadLastInsights,
     RefundPayment,
     RegisterAccount,
     ReleaseStock,
     ReserveStock,
     StoreCatalogue,
+    StoreInsights,
 )
 
 
@@ -70,6 +72,8 @@ ROUTES: Mapping[type, Route] = {
     ReadInsights: Route("analytics", "GET", "/insights"),
     StoreCatalogue: Route("cache", "PUT", "/catalogue"),
     ReadCatalogue: Route("cache", "GET", "/catalogue"),
+    StoreInsights: Route("cache", "PUT", "/insights"),
+    ReadLastInsights: Route("cache", "GET", "/insights"),
     FindEntry: Route("cache", "GET", "/entries/{subject}"),
 }
 RECEIVERS: Mapping[type, str] = {kind: route.receiver for kind, route in ROUTES.items() if route.receiver}

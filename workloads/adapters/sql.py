@@ -1,10 +1,10 @@
 """How are records kept in a relational database? SQLAlchemy Core; SQLite here, PostgreSQL a URL away.
 
-One table per service holds every record, another one its outbox (`sql_outbox`). Work that may have to wait
-runs in threads of its own, so that a slow or locked database never stops the event loop (and liveness
-with it). A local SQLite file that is free is quicker than the way to a thread and back (0.3 against 0.7 ms
-per transaction, measured in a running service), so work on it is tried at once, without waiting for a
-lock, and handed to the thread if the file is taken. What only SQLite needs is in `_for_sqlite`.
+One table per service holds every record (`sql_records`), another one its outbox (`sql_outbox`). Work that
+may have to wait runs in threads of its own, so that a slow or locked database never stops the event loop
+(and liveness with it). A local SQLite file that is free is quicker than the way to a thread and back (0.3
+against 0.7 ms per transaction, measured in a running service), so work on it is tried at once, without
+waiting for a lock, and handed to the thread if the file is taken. What only SQLite needs is in `_for_sqlite`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from workloads import deadline
 from workloads.adapters import sql_outbox
 from workloads.adapters.sql_outbox import Outbox, Row, StoredOutbox
-from workloads.adapters.statements import Statement
+from workloads.adapters.sql_records import RecordTable, record_table
 from workloads.domain import Record
 from workloads.messages import Sent
 from workloads.ports import Conflict, Outgoing
@@ -40,99 +40,29 @@ COOL_DOWN_S = 0.05
 POOL_THREADS = 4
 """Transactions at once on a server database. SQLite has one writer, so it gets one thread."""
 
-UNFINISHED_STATES = ("pending", "compensating", "cancelling")
-
-metadata = sa.MetaData()
-records = sa.Table(
-    "records",
-    metadata,
-    sa.Column("kind", sa.String(16), primary_key=True),
-    sa.Column("id", sa.String(96), primary_key=True),
-    sa.Column("subject", sa.String(96), nullable=False),
-    sa.Column("key", sa.String(128), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("quantity", sa.BigInteger, nullable=False),
-    sa.Column("initial", sa.BigInteger, nullable=False),
-    sa.Column("at_ns", sa.BigInteger, nullable=False),
-    sa.Column("due_ns", sa.BigInteger, nullable=False),
-    sa.Column("detail", sa.Text, nullable=False),
-)
-# partial: the finished majority costs nothing, and scans stay cheap. Their conditions are text without parameters,
-# because a database takes a partial index only for a query that implies its condition whatever the parameters are
-_unfinished = sa.text(f"state IN ({', '.join(map(repr, UNFINISHED_STATES))})")
-sa.Index("unfinished", records.c.kind, records.c.at_ns, sqlite_where=_unfinished, postgresql_where=_unfinished)
-_awaited = sa.text("due_ns > 0")
-sa.Index("awaited", records.c.kind, records.c.due_ns, sqlite_where=_awaited, postgresql_where=_awaited)
-
-_by_id = (records.c.kind == sa.bindparam("a_kind")) & (records.c.id == sa.bindparam("an_id"))
-_get = sa.select(records).where(_by_id)
-GET = Statement(_get)
-GET_LOCKED = Statement(_get.with_for_update())
-INSERT = Statement(records.insert())
-UPDATE = Statement(
-    records.update()
-    .where(_by_id)
-    .values(
-        state=sa.bindparam("a_state"),
-        quantity=sa.bindparam("a_quantity"),
-        due_ns=sa.bindparam("a_due_ns"),
-        detail=sa.bindparam("a_detail"),
-    )
-)
-IN_STATE = (
-    sa.select(records)
-    .where(
-        records.c.kind == sa.bindparam("a_kind"),
-        _unfinished,
-        records.c.state.in_(sa.bindparam("states", expanding=True)),
-    )
-    .order_by(records.c.at_ns)
-    .limit(sa.bindparam("a_limit", type_=sa.Integer))
-)
-COUNT = sa.select(sa.func.count()).where(
-    records.c.kind == sa.bindparam("a_kind"), _unfinished, records.c.state.in_(sa.bindparam("states", expanding=True))
-)
-DUE = Statement(
-    sa.select(records)
-    .where(
-        _awaited,
-        records.c.kind == sa.bindparam("a_kind"),
-        (records.c.due_ns <= sa.bindparam("until_ns")) | (records.c.due_ns > sa.bindparam("beyond_ns")),
-    )
-    .order_by(records.c.due_ns)
-    .limit(sa.bindparam("a_limit", type_=sa.Integer))
-)
-PAGE = (
-    sa.select(records)
-    .where(
-        records.c.kind.in_(sa.bindparam("kinds", expanding=True)),
-        sa.tuple_(records.c.kind, records.c.id) > sa.tuple_(sa.bindparam("after_kind"), sa.bindparam("after_id")),
-    )
-    .order_by(records.c.kind, records.c.id)
-    .limit(sa.bindparam("a_limit", type_=sa.Integer))
-)
-
 
 class SqlUnit:
     """One transaction on a connection."""
 
-    def __init__(self, connection: sa.Connection, outbox: Outbox) -> None:
+    def __init__(self, connection: sa.Connection, table: RecordTable, outbox: Outbox) -> None:
         self._connection = connection
+        self._table = table
         self._outbox = outbox
         self.enqueued: list[Row] = []
 
     def get(self, kind: str, record_id: str, *, lock: bool = False) -> Record | None:
-        row = (GET_LOCKED if lock else GET).first(self._connection, {"a_kind": kind, "an_id": record_id})
+        statement = self._table.get_locked if lock else self._table.get
+        row = statement.first(self._connection, {"a_kind": kind, "an_id": record_id})
         return None if row is None else _record(row)
 
     def insert(self, record: Record) -> None:
         try:
-            INSERT.run(self._connection, _values(record))
+            self._table.insert.run(self._connection, _values(record))
         except sa.exc.IntegrityError as error:
             raise Conflict(f"{record.kind} {record.id}") from error
 
     def update(self, record: Record) -> None:
-        UPDATE.run(
+        self._table.update.run(
             self._connection,
             {
                 "a_kind": record.kind,
@@ -146,16 +76,17 @@ class SqlUnit:
 
     def in_state(self, kind: str, states: Sequence[str], limit: int) -> list[Record]:
         """Only UNFINISHED_STATES can be asked for: the index holds no others."""
-        rows = self._connection.execute(IN_STATE, {"a_kind": kind, "states": list(states), "a_limit": limit})
+        wanted = {"a_kind": kind, "states": list(states), "a_limit": limit}
+        rows = self._connection.execute(self._table.in_state, wanted)
         return [_record(row) for row in rows]
 
     def due(self, kind: str, until_ns: int, beyond_ns: int, limit: int) -> list[Record]:
         wanted = {"a_kind": kind, "until_ns": until_ns, "beyond_ns": beyond_ns, "a_limit": limit}
-        return [_record(row) for row in DUE.rows(self._connection, wanted)]
+        return [_record(row) for row in self._table.due.rows(self._connection, wanted)]
 
     def count(self, kind: str, states: Sequence[str]) -> int:
         """Only UNFINISHED_STATES can be asked for."""
-        return int(self._connection.execute(COUNT, {"a_kind": kind, "states": list(states)}).scalar_one())
+        return int(self._connection.execute(self._table.count, {"a_kind": kind, "states": list(states)}).scalar_one())
 
     def is_waiting(self, subject: str) -> bool:
         return self._outbox.has(self._connection, subject)
@@ -170,7 +101,7 @@ class SqlUnit:
 
     def page(self, kinds: Sequence[str], after: tuple[str, str], limit: int) -> list[Record]:
         rows = self._connection.execute(
-            PAGE, {"kinds": list(kinds), "after_kind": after[0], "after_id": after[1], "a_limit": limit}
+            self._table.page, {"kinds": list(kinds), "after_kind": after[0], "after_id": after[1], "a_limit": limit}
         )
         return [_record(row) for row in rows]
 
@@ -178,10 +109,15 @@ class SqlUnit:
 class SqlRepository:
     """The Repository port on a database. `open` before use, `close` at the end."""
 
-    def __init__(self, url: str, outbox: Outbox | None = None) -> None:
-        """Connects to nothing yet. The outbox is stored, unless another one is given."""
+    def __init__(self, url: str, outbox: Outbox | None = None, *, prefix: str = "") -> None:
+        """Connects to nothing yet. The outbox is stored, unless another one is given.
+
+        `prefix` begins the names of all tables: services that share a database must differ in it.
+        """
         self.on_enqueued: Callable[[], None] = lambda: None
-        self._outbox = outbox or StoredOutbox()
+        self._table = record_table(prefix)
+        self._stored = StoredOutbox(prefix)
+        self._outbox = outbox or self._stored
         sqlite = sa.make_url(url).get_backend_name() == "sqlite"
         self._engine = sa.create_engine(url, **({} if sqlite else {"pool_pre_ping": True}))
         if sqlite:
@@ -210,8 +146,11 @@ class SqlRepository:
             self._opened.append(self._at_once)
 
     def _create(self) -> None:
-        metadata.create_all(self._engine)
-        sql_outbox.metadata.create_all(self._engine)
+        self._table.metadata.create_all(self._engine)
+        self._stored.create(self._engine)
+
+    def _unit(self, connection: sa.Connection) -> SqlUnit:
+        return SqlUnit(connection, self._table, self._outbox)
 
     async def close(self) -> None:
         """Let running work end, then drop the connections."""
@@ -222,15 +161,19 @@ class SqlRepository:
 
     async def read(self, work: Callable[[SqlUnit], T]) -> T:
         """See ports.Repository."""
-        return await self._read(lambda connection: work(SqlUnit(connection, self._outbox)))
+        return await self._read(lambda connection: work(self._unit(connection)))
 
     async def write(self, work: Callable[[SqlUnit], T]) -> T:
         """See ports.Repository."""
         until = deadline.current()
+
+        def job(connection: sa.Connection) -> tuple[T, Sequence[Row]]:
+            return _writing(connection, self._unit(connection), work)
+
         try:
-            result, enqueued = await self._run(lambda connection: _writing(connection, self._outbox, work), until)
+            result, enqueued = await self._run(job, until)
         except Conflict:
-            result, enqueued = await self._run(lambda connection: _writing(connection, self._outbox, work), until)
+            result, enqueued = await self._run(job, until)
         if enqueued:
             self._outbox.committed(enqueued)
             self.on_enqueued()
@@ -294,9 +237,7 @@ def _reading(connection: sa.Connection, work: Callable[[sa.Connection], T]) -> T
         transaction.rollback()
 
 
-def _writing(connection: sa.Connection, outbox: Outbox, work: Callable[[SqlUnit], T]) -> tuple[T, Sequence[Row]]:
-    unit = SqlUnit(connection, outbox)
-
+def _writing(connection: sa.Connection, unit: SqlUnit, work: Callable[[SqlUnit], T]) -> tuple[T, Sequence[Row]]:
     def working(_connection: sa.Connection) -> T:
         result = work(unit)
         unit.flush()

@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -21,29 +22,38 @@ from workloads.adapters.statements import Statement
 from workloads.messages import BY_NAME, Sent
 from workloads.ports import Outgoing
 
-metadata = sa.MetaData()
-outbox = sa.Table(
-    "outbox",
-    metadata,
-    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("id", sa.String(32), nullable=False),
-    sa.Column("subject", sa.String(96), nullable=False, index=True),
-    sa.Column("type", sa.String(32), nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("at_ns", sa.BigInteger, nullable=False),
-    sa.Column("traceparent", sa.String(64), nullable=False),
-    sqlite_autoincrement=True,
-)
-ADD = Statement(outbox.insert().inline(), [column.name for column in outbox.c if column.name != "seq"])
-WAITING = Statement(
-    sa.select(outbox)
-    .where(outbox.c.seq > sa.bindparam("after"))
-    .order_by(outbox.c.seq)
-    .limit(sa.bindparam("a_limit", type_=sa.Integer))
-)
-FORGET = Statement(outbox.delete().where(outbox.c.seq == sa.bindparam("a_seq")))
-COUNT = Statement(sa.select(sa.func.count()).select_from(outbox))
-HAS = Statement(sa.select(outbox.c.seq).where(outbox.c.subject == sa.bindparam("a_subject")).limit(1))
+
+class _Statements:
+    """An outbox' table, and every statement on it."""
+
+    def __init__(self, prefix: str) -> None:
+        self.metadata = sa.MetaData()
+        outbox = sa.Table(
+            f"{prefix}outbox",
+            self.metadata,
+            sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+            sa.Column("id", sa.String(32), nullable=False),
+            sa.Column("subject", sa.String(96), nullable=False, index=True),
+            sa.Column("type", sa.String(32), nullable=False),
+            sa.Column("body", sa.Text, nullable=False),
+            sa.Column("at_ns", sa.BigInteger, nullable=False),
+            sa.Column("traceparent", sa.String(64), nullable=False),
+            sqlite_autoincrement=True,
+        )
+        self.add = Statement(outbox.insert().inline(), [column.name for column in outbox.c if column.name != "seq"])
+        self.waiting = Statement(
+            sa.select(outbox)
+            .where(outbox.c.seq > sa.bindparam("after"))
+            .order_by(outbox.c.seq)
+            .limit(sa.bindparam("a_limit", type_=sa.Integer))
+        )
+        self.forget = Statement(outbox.delete().where(outbox.c.seq == sa.bindparam("a_seq")))
+        self.count = Statement(sa.select(sa.func.count()).select_from(outbox))
+        self.has = Statement(sa.select(outbox.c.seq).where(outbox.c.subject == sa.bindparam("a_subject")).limit(1))
+
+
+statements = lru_cache(maxsize=None)(_Statements)
+"""Those of the outbox whose table's name begins with a prefix; compiled once per prefix."""
 
 Row = tuple[str, str, Sent, int, str]
 """What is known of a message before it has a number: id, subject, message, at_ns, traceparent."""
@@ -75,6 +85,14 @@ class Outbox(Protocol):
 class StoredOutbox:
     """In the table."""
 
+    def __init__(self, prefix: str = "") -> None:
+        """`prefix` begins the table's name."""
+        self._sql = statements(prefix)
+
+    def create(self, engine: sa.Engine) -> None:
+        """Create the table, where missing."""
+        self._sql.metadata.create_all(engine)
+
     def add(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         for message_id, subject, message, at_ns, traceparent in rows:
             values = {
@@ -85,24 +103,24 @@ class StoredOutbox:
                 "at_ns": at_ns,
                 "traceparent": traceparent,
             }
-            ADD.run(connection, values)
+            self._sql.add.run(connection, values)
 
     def committed(self, rows: Sequence[Row]) -> None:
         pass
 
     def waiting(self, connection: sa.Connection, limit: int, after: int) -> list[Outgoing]:
-        return [_outgoing(found) for found in WAITING.rows(connection, {"after": after, "a_limit": limit})]
+        return [_outgoing(found) for found in self._sql.waiting.rows(connection, {"after": after, "a_limit": limit})]
 
     def forget(self, connection: sa.Connection, seqs: Sequence[int]) -> None:
         for seq in seqs:
-            FORGET.run(connection, {"a_seq": seq})
+            self._sql.forget.run(connection, {"a_seq": seq})
 
     def count(self, connection: sa.Connection) -> int:
-        (number,) = COUNT.rows(connection, {})[0]
+        (number,) = self._sql.count.rows(connection, {})[0]
         return int(number)
 
     def has(self, connection: sa.Connection, subject: str) -> bool:
-        return HAS.first(connection, {"a_subject": subject}) is not None
+        return self._sql.has.first(connection, {"a_subject": subject}) is not None
 
 
 class VolatileOutbox:

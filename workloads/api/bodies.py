@@ -77,7 +77,7 @@ class Confirmation(Body):
     email: Email
 
 
-class Catalogue(Body):
-    """A copy of the catalogue."""
+class Copy(Body):
+    """A copy of what another service answered."""
 
     document: Annotated[str, Field(min_length=2, max_length=8000, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]

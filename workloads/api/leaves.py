@@ -22,10 +22,12 @@ from workloads.messages import (
     OrderWithdrawn,
     ReadCatalogue,
     ReadInsights,
+    ReadLastInsights,
     RefundPayment,
     ReleaseStock,
     ReserveStock,
     StoreCatalogue,
+    StoreInsights,
 )
 from workloads.ports import Inbox
 from workloads.web import answer
@@ -130,11 +132,11 @@ def analytics(app: FastAPI, inbox: Inbox) -> None:
 
 
 def cache(app: FastAPI, inbox: Inbox) -> None:
-    """The read model: the last known catalogue, orders and accounts."""
+    """The read model: the last known catalogue, sales figures, orders and accounts."""
     consumer(app, inbox)
 
     @app.put("/catalogue")
-    async def store(body: bodies.Catalogue) -> Response:
+    async def store(body: bodies.Copy) -> Response:
         """Remember the catalogue; the last one wins."""
         return await _accept(inbox, StoreCatalogue(document=body.document))
 
@@ -142,6 +144,16 @@ def cache(app: FastAPI, inbox: Inbox) -> None:
     async def read() -> Response:
         """The last known catalogue."""
         return await _accept(inbox, ReadCatalogue())
+
+    @app.put("/insights")
+    async def store_insights(body: bodies.Copy) -> Response:
+        """Remember the sales figures; the last ones win."""
+        return await _accept(inbox, StoreInsights(document=body.document))
+
+    @app.get("/insights")
+    async def read_insights() -> Response:
+        """The last known sales figures."""
+        return await _accept(inbox, ReadLastInsights())
 
     @app.get("/entries/{subject}")
     async def find(subject: Id) -> Response:

@@ -1,7 +1,8 @@
 """What does the user see? The edge: hypermedia documents over the services behind it.
 
-It keeps nothing. When inventory does not answer, browsing falls back to the copy in the cache, which the
-storefront itself writes, at most once a second and off the path of any request.
+It keeps nothing. Where a deployment gives inventory or analytics a fallback, their last good answer is in the
+cache, which the storefront itself writes, at most once a second and off the path of any request; it is
+given, marked stale, when they do not answer.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -25,11 +28,14 @@ from workloads.messages import (
     FindAccount,
     FindOrder,
     ListProducts,
+    Message,
     PlaceOrder,
     ReadCatalogue,
     ReadInsights,
+    ReadLastInsights,
     RegisterAccount,
     StoreCatalogue,
+    StoreInsights,
 )
 from workloads.ports import Caller, CallFailed, CallRefused
 from workloads.problems import ProblemError
@@ -38,7 +44,7 @@ from workloads.web import answer
 log = structlog.get_logger()
 
 COPY_EVERY_S = 1.0
-"""How often the catalogue is copied to the cache, at most."""
+"""How often an answer is copied to the cache, at most."""
 STALE = {"Warning": '110 - "Response is Stale"'}
 """RFC 7234, 5.5.1."""
 
@@ -66,19 +72,34 @@ _ORDER_FORM = hal.template(
 )
 
 
-class Catalogue:
-    """Browsing with a fallback."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """An answer that the cache can stand in for: what to ask, and how to keep and get the copy."""
 
-    def __init__(self, caller: Caller, *, fallback: bool) -> None:
+    ask: Message
+    keep: Callable[[str], Message]
+    """From the JSON text of a good answer."""
+    last: Message
+
+
+CATALOGUE = Copied(ask=ListProducts(), keep=lambda text: StoreCatalogue(document=text), last=ReadCatalogue())
+INSIGHTS = Copied(ask=ReadInsights(), keep=lambda text: StoreInsights(document=text), last=ReadLastInsights())
+
+
+class Reading:
+    """Reading something with a fallback, or without."""
+
+    def __init__(self, caller: Caller, what: Copied, *, fallback: bool) -> None:
         self._caller = caller
+        self._what = what
         self._fallback = fallback
         self._copy_at = 0.0
         self._copying: asyncio.Task[None] | None = None
 
-    async def read(self) -> tuple[list[dict[str, Any]], bool]:
-        """The products, and whether they are a stale copy. Raise CallFailed of inventory if there is none."""
+    async def read(self) -> tuple[dict[str, Any], bool]:
+        """The answer, and whether it is a stale copy. Raise CallFailed or CallRefused of its giver if there is none."""
         try:
-            found = await self._caller.call(ListProducts())
+            found = await self._caller.call(self._what.ask)
         except (CallFailed, CallRefused):
             if not self._fallback:
                 raise
@@ -86,30 +107,29 @@ class Catalogue:
             if copy is None:
                 raise
             return copy, True
-        products: list[dict[str, Any]] = found["products"]
-        self._copy(products)
-        return products, False
+        self._copy(found)
+        return found, False
 
-    async def _last(self) -> list[dict[str, Any]] | None:
+    async def _last(self) -> dict[str, Any] | None:
         try:
-            found = await self._caller.call(ReadCatalogue())
+            found = await self._caller.call(self._what.last)
         except (CallFailed, CallRefused) as error:
             log.warning("no-fallback", error=str(error))
             return None
-        products: list[dict[str, Any]] = json.loads(found["document"])
-        return products
+        copy: dict[str, Any] = json.loads(found["document"])
+        return copy
 
-    def _copy(self, products: list[dict[str, Any]]) -> None:
+    def _copy(self, found: dict[str, Any]) -> None:
         now = time.monotonic()
         if self._fallback and now >= self._copy_at:
             self._copy_at = now + COPY_EVERY_S
-            self._copying = asyncio.ensure_future(self._store(json.dumps(products, separators=(",", ":"))))
+            self._copying = asyncio.ensure_future(self._store(json.dumps(found, separators=(",", ":"))))
 
     async def _store(self, document: str) -> None:
         try:
-            await self._caller.call(StoreCatalogue(document=document))
+            await self._caller.call(self._what.keep(document))
         except (CallFailed, CallRefused) as error:
-            log.debug("copy-failed", error=str(error))  # the next good catalogue tries again
+            log.debug("copy-failed", error=str(error))  # the next good answer tries again
 
 
 def order_document(order: dict[str, Any]) -> Document:
@@ -139,9 +159,10 @@ def catalogue_document(products: list[dict[str, Any]], *, stale: bool) -> Docume
     )
 
 
-def mount(app: FastAPI, caller: Caller, *, fallback: bool) -> None:
-    """Add the resources."""
-    catalogue = Catalogue(caller, fallback=fallback)
+def mount(app: FastAPI, caller: Caller, *, fallbacks: Collection[str]) -> None:
+    """Add the resources. `fallbacks`: the services whose last answer the cache gives when they do not."""
+    catalogue = Reading(caller, CATALOGUE, fallback="inventory" in fallbacks)
+    figures = Reading(caller, INSIGHTS, fallback="analytics" in fallbacks)
 
     def hypermedia(document: Document, status: int = 200, headers: dict[str, str] | None = None) -> Response:
         return answer(document, status, media_type=hal.MEDIA_TYPE, headers=headers)
@@ -154,18 +175,18 @@ def mount(app: FastAPI, caller: Caller, *, fallback: bool) -> None:
     @app.get("/products")
     async def browse() -> Response:
         """The catalogue; marked stale, with a Warning header, when it is a copy."""
-        products, stale = await catalogue.read()
-        return hypermedia(catalogue_document(products, stale=stale), headers=STALE if stale else None)
+        found, stale = await catalogue.read()
+        return hypermedia(catalogue_document(found["products"], stale=stale), headers=STALE if stale else None)
 
     @app.get("/products/{product_id}")
     async def product(product_id: Id) -> Response:
         """One product of the catalogue."""
-        products, stale = await catalogue.read()
-        for found in products:
-            if found["id"] == product_id:
+        found, stale = await catalogue.read()
+        for each in found["products"]:
+            if each["id"] == product_id:
                 document = hal.document(
                     f"/products/{product_id}",
-                    {**found, "stale": stale},
+                    {**each, "stale": stale},
                     links={"home": "/", "collection": "/products"},
                     templates={"order": _ORDER_FORM},
                 )
@@ -206,5 +227,7 @@ def mount(app: FastAPI, caller: Caller, *, fallback: bool) -> None:
 
     @app.get("/insights")
     async def insights() -> Response:
-        """The sales figures."""
-        return hypermedia(hal.document("/insights", await caller.call(ReadInsights()), links={"home": "/"}))
+        """The sales figures; marked stale, with a Warning header, when they are a copy."""
+        found, stale = await figures.read()
+        document = hal.document("/insights", {**found, "stale": stale}, links={"home": "/"})
+        return hypermedia(document, headers=STALE if stale else None)

@@ -27,10 +27,12 @@ from workloads.messages import (
     OrderWithdrawn,
     ReadCatalogue,
     ReadInsights,
+    ReadLastInsights,
     RefundPayment,
     ReleaseStock,
     ReserveStock,
     StoreCatalogue,
+    StoreInsights,
     Travelling,
     subject_of,
 )
@@ -53,6 +55,14 @@ class Scene:
 
 _CANCELLED: Mapping[str, str] = {"cancelled": "true"}
 """Detail of an entry about an order that was confirmed and then cancelled."""
+
+_COPIES: Mapping[type, str] = {
+    StoreCatalogue: "catalogue",
+    ReadCatalogue: "catalogue",
+    StoreInsights: "insights",
+    ReadLastInsights: "insights",
+}
+"""Which copy a message is about: the kind of its one record."""
 
 Handler = Callable[[Any, Unit, Scene], Reply]
 
@@ -279,11 +289,12 @@ def find_entry(message: FindEntry, unit: Unit, _scene: Scene) -> Reply:
     return Reply({"subject": message.subject, **json.loads(entry.detail.get("document", "{}")), **cancelled})
 
 
-def store_catalogue(message: StoreCatalogue, unit: Unit, scene: Scene) -> Reply:
+def store_copy(message: StoreCatalogue | StoreInsights, unit: Unit, scene: Scene) -> Reply:
+    kind = _COPIES[type(message)]
     wanted = Record(
-        kind="catalogue",
+        kind=kind,
         id="last",
-        subject="catalogue",
+        subject=kind,
         key="",
         state="present",
         at_ns=scene.now_ns,
@@ -294,10 +305,11 @@ def store_catalogue(message: StoreCatalogue, unit: Unit, scene: Scene) -> Reply:
     return Reply({"state": "present"}, existing is None)
 
 
-def read_catalogue(_message: ReadCatalogue, unit: Unit, _scene: Scene) -> Reply:
-    last = unit.get("catalogue", "last")
+def read_copy(message: ReadCatalogue | ReadLastInsights, unit: Unit, _scene: Scene) -> Reply:
+    kind = _COPIES[type(message)]
+    last = unit.get(kind, "last")
     if last is None:
-        raise ProblemError(problems.NOT_FOUND, "no catalogue has been stored yet")
+        raise ProblemError(problems.NOT_FOUND, f"no {kind} has been stored yet")
     return Reply({"document": last.detail["document"]})
 
 
@@ -325,13 +337,15 @@ HANDLERS: Mapping[str, Mapping[type, Handler]] = {
         OrderCancelled: cancel_entry,
         AccountWithdrawn: remove_entry,
         FindEntry: find_entry,
-        StoreCatalogue: store_catalogue,
-        ReadCatalogue: read_catalogue,
+        StoreCatalogue: store_copy,
+        ReadCatalogue: read_copy,
+        StoreInsights: store_copy,
+        ReadLastInsights: read_copy,
     },
 }
 """By service, then by type of message. A type that changes nothing is in QUERIES."""
 
-QUERIES = frozenset({ListProducts, ReadInsights, FindEntry, ReadCatalogue})
+QUERIES = frozenset({ListProducts, ReadInsights, FindEntry, ReadCatalogue, ReadLastInsights})
 
 AUDITED = ("user", "order", "stock", "reservation", "capture", "shipment", "mail", "event", "entry")
-"""Kinds that others may judge; figures and the copied catalogue are derived from them."""
+"""Kinds that others may judge; figures and what the cache has copied are derived from them."""
