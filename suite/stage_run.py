@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from stages.check import Baseline, PolicyTry, Span
 from stages.deployment import Deployment
 from stages.history import Audit, Phase
+from suite.ahead import Ahead
 from suite.gathered import Gathered
 from suite.observe import SECOND_NS, STOCK_LEAST, Observation, Observer, healthy_mix
 from suite.plan import Plan, StagePlan
@@ -71,22 +73,32 @@ class Tools:
     """A running deployment to judge instead of an own one; it is left running."""
 
 
-def run_stage(plan: Plan, result: StageResult, tools: Tools) -> None:
+def run_stage(
+    plan: Plan, result: StageResult, tools: Tools, ahead: Ahead | None = None, following: StagePlan | None = None
+) -> None:
     """Run the stage of a fresh `result` and fill it in, as far as the run gets.
 
-    Never raises SuiteError: trouble is part of the result. Interrupts pass, after cleaning up.
+    With `ahead`, a deployment that is on its way there is used, and that of the stage `following` begins once the
+    load is over. Never raises SuiteError: trouble is part of the result. Interrupts pass, after cleaning up.
     """
     try:
-        _run(plan, result.plan, tools, result)
+        _run(plan, result.plan, tools, result, ahead, following)
     except SuiteError as error:
         result.trouble = str(error)
     finally:
         result.gathered.refresh()
 
 
-def _run(plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult) -> None:
+def _run(
+    plan: Plan,
+    stage_plan: StagePlan,
+    tools: Tools,
+    result: StageResult,
+    ahead: Ahead | None,
+    following: StagePlan | None,
+) -> None:
     with ExitStack() as undo:
-        deployment = _deploy(plan, stage_plan, tools, result, undo)
+        deployment = _deploy(plan, stage_plan, tools, result, undo, ahead)
         load = tools.load()
         undo.callback(load.close)
         faults = tools.faults()
@@ -105,32 +117,46 @@ def _run(plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult) -
             backlog=tools.target.backlog,
         )
         _break(stage_plan, observer, healthy, tools, result)
-        _drain(plan, deployment, load, tools, result)
+        load.phase("drain")
+        load.stop()
+        if ahead is not None and following is not None:
+            tools.progress(f"{following.stage.name}: deploying meanwhile")
+            run_id = tools.new_run_id()
+            ahead.start(following.stage.name, f"verify-{run_id}", run_id, partial(_up, plan, following, tools))
+        _drain(plan, deployment, tools, result)
 
 
-def _deploy(plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult, undo: ExitStack) -> Deployment:
+def _deploy(
+    plan: Plan, stage_plan: StagePlan, tools: Tools, result: StageResult, undo: ExitStack, ahead: Ahead | None
+) -> Deployment:
     stage = stage_plan.stage
     if tools.use is not None:
         result.run_id = tools.new_run_id()
         undo.callback(_leave, tools.use.name, tools, result)
         return tools.use
-    run_id = tools.new_run_id()
-    name = f"verify-{run_id}"
-    result.run_id = run_id
+    coming = ahead.take(stage.name) if ahead is not None else None
+    result.run_id = coming.run_id if coming else tools.new_run_id()
+    name = coming.name if coming else f"verify-{result.run_id}"
     tools.progress(f"{stage.name}: deploying")
-    started_ns = tools.clock.now_ns()
     undo.callback(_take_away, name, tools, result)
+    deployed = coming.future.result() if coming else _up(plan, stage_plan, tools, name, result.run_id)
+    deployment, result.up_s = deployed
+    undo.callback(tools.store.keep_logs, deployment.directory, stage.name)
+    return deployment
+
+
+def _up(plan: Plan, stage_plan: StagePlan, tools: Tools, name: str, run_id: str) -> tuple[Deployment, float]:
+    """Deploy an own deployment; its record, and how long that took, seconds."""
+    started_ns = tools.clock.now_ns()
     deployment = tools.target.up(
-        stage,
+        stage_plan.stage,
         name=name,
         run_id=run_id,
         variant=plan.variant,
         owner_pid=tools.owner_pid,
-        progress=lambda text: tools.progress(f"{stage.name}: {text}"),
+        progress=lambda text: tools.progress(f"{stage_plan.stage.name}: {text}"),
     )
-    result.up_s = (tools.clock.now_ns() - started_ns) / SECOND_NS
-    undo.callback(tools.store.keep_logs, deployment.directory, stage.name)
-    return deployment
+    return deployment, (tools.clock.now_ns() - started_ns) / SECOND_NS
 
 
 def _leave(name: str, tools: Tools, result: StageResult) -> None:
@@ -211,11 +237,9 @@ def baseline_of(stage_plan: StagePlan, healthy: Sequence[Span], gathered: Gather
     return Baseline.of(stage_plan.stage, gathered.invocations, healthy, stalls=gathered.stalls, unsent=gathered.unsent)
 
 
-def _drain(plan: Plan, deployment: Deployment, load: Load, tools: Tools, result: StageResult) -> None:
-    """Stop the load, give every accepted order the time to end, then read what the services recorded."""
+def _drain(plan: Plan, deployment: Deployment, tools: Tools, result: StageResult) -> None:
+    """Without load, give every accepted order the time to end, then read what the services recorded."""
     tools.progress(f"{result.plan.stage.name}: draining")
-    load.phase("drain")
-    load.stop()
     start_ns = tools.clock.now_ns()
     deadline_ns = start_ns + int(plan.timings.drain_s * SECOND_NS)
     while _unfinished(tools.target, deployment) and tools.clock.now_ns() < deadline_ns:

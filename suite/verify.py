@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stages.history import Phase, Record, merged
+from suite.ahead import Ahead
 from suite.environment import describe
 from suite.plan import Plan
 from suite.publish import STAGE_MARK, publish
@@ -39,12 +40,14 @@ def verify(parts: Parts) -> dict[str, Any]:
     parts.store.write_json("environment.json", environment)
     results: list[StageResult] = []
     marks: list[Record] = []
+    ahead = Ahead()
     try:
-        for stage_plan in parts.plan.stages:
+        for stage_plan, following in zip(parts.plan.stages, (*parts.plan.stages[1:], None), strict=True):
             marks.append(Phase(name=f"{STAGE_MARK}{stage_plan.stage.name}", at_ns=parts.tools.clock.now_ns()))
             results.append(StageResult(plan=stage_plan))
-            run_stage(parts.plan, results[-1], parts.tools)
+            run_stage(parts.plan, results[-1], parts.tools, ahead, following)
     finally:
+        ahead.close(parts.tools.target.down)
         history = merged(
             marks,
             *(
