@@ -13,6 +13,7 @@ from typing import Any
 from stages.model import Stage
 from suite.report import sections, words
 from suite.report.document import Run
+from suite.report.edges import has_edges
 from suite.report.matrix import groups, troubles, wide_columns
 from suite.report.reading import load
 from suite.report.series import Series
@@ -38,6 +39,7 @@ def render(verdict: Mapping[str, Any], series: Mapping[str, Series], stages: Map
         "report.html.j2",
         run=run,
         summary=summary(run),
+        edges=has_edges(verdict),
         because=run.because or BECAUSE[run.verdict],
         troubles=troubles(run),
         comparison=run.comparison,

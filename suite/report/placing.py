@@ -39,19 +39,20 @@ class Rect:
         return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < other.y2 and other.y1 < self.y2
 
 
-def place(stage: Stage, layout: Layout, two_lines: Collection[str] = ()) -> dict[str, Rect]:
+def place(stage: Stage, layout: Layout, two_lines: Collection[str] = (), wider: float = 0.0) -> dict[str, Rect]:
     """Rectangles of services, and of lanes (flat ones); each column is centred on the tallest.
 
-    `two_lines`: services in whose boxes more than their names is written.
+    `two_lines`: services in whose boxes more than their names is written. `wider`: added before every column, for what
+    is written on the lines.
     """
     ports = ports_of(layout)
     stacks = [_stack(column, stage, ports, two_lines) for column in layout.columns]
     tallest = max(height for _, height in stacks)
-    left = MARGIN + USERS_W + SYSTEM_PAD + CLUSTER_PAD
+    left = MARGIN + USERS_W + SYSTEM_PAD + CLUSTER_PAD + wider
     top = MARGIN + SYSTEM_HEAD + SYSTEM_PAD + CLUSTER_HEAD + CLUSTER_PAD
     found: dict[str, Rect] = {}
     for n, (stack, height) in enumerate(stacks):
-        x, shift = left + n * (NODE_W + GAP_X), top + (tallest - height) / 2
+        x, shift = left + n * (NODE_W + GAP_X + wider), top + (tallest - height) / 2
         found |= {name: Rect(x, shift + y1, x + NODE_W, shift + y2) for name, (y1, y2) in stack.items()}
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
@@ -23,23 +24,49 @@ from suite.report.placing import (
     ports_of,
 )
 
+LABEL_W = 46.0
+"""How much further apart columns stand where something is written on the lines between them."""
 
-def system_map(stage: Stage, prefix: str = "map") -> str:
-    """The stage as SVG. `prefix` makes the ids of its arrow heads unique on a page with several maps."""
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What was measured on an edge, to be written on its line."""
+
+    label: str
+    told: str
+    """In full, for the tooltip."""
+    style: str
+    """A class of the line and its label, '' for none."""
+    width: float
+    """Of the line."""
+
+
+def system_map(stage: Stage, prefix: str = "map", marks: Mapping[str, Mark] | None = None) -> str:
+    """The stage as SVG. `prefix` makes the ids of its arrow heads unique on a page with several maps.
+
+    `marks` is by channel name, and 'users-<entry>' for the way in; other edges are drawn as in the model.
+    """
     drawn, queues = with_topics(stage), queues_of(messaging(stage))
     layout = lay_out(drawn)
-    nodes = place(drawn, layout, queues)
+    nodes = place(drawn, layout, queues, wider=LABEL_W if marks else 0.0)
+    found = _by_drawn_name(stage, drawn, marks or {})
     boxes = {s.name: _around([nodes[x.name] for x in drawn.services if x.system == s.name]) for s in stage.systems}
     systems = {name: r.grown(SYSTEM_PAD, SYSTEM_HEAD) for name, r in boxes.items() if r is not None}
     clusters = _clusters(stage, systems)
     parts = [_arrow_heads(prefix), *_cluster_boxes(stage, clusters), *_system_boxes(stage, systems)]
     entries = sorted({o.entry for o in stage.operations} & nodes.keys())
-    parts += [e for name in entries for e in _users(nodes[name], prefix)]
-    parts += _lines(drawn, layout, nodes, queues, prefix)
+    parts += [e for name in entries for e in _users(nodes[name], prefix, found.get(f"users-{name}"))]
+    parts += _lines(drawn, layout, nodes, queues, prefix, found)
     parts += _nodes(drawn, layout, nodes, queues)
     frames = [*nodes.values(), *systems.values(), *clusters.values()]
     right, bottom = max(r.x2 for r in frames) + MARGIN, max(r.y2 for r in frames) + MARGIN
     return svg.drawing(right, bottom, f"system map of stage {stage.name}: {stage.title}", *parts)
+
+
+def _by_drawn_name(stage: Stage, drawn: Stage, marks: Mapping[str, Mark]) -> dict[str, Mark]:
+    """Marks by the names that channels have on the map, where an event's line begins at its topic."""
+    renamed = {c.name: d.name for c, d in zip(stage.channels, drawn.channels, strict=False)}
+    return {renamed.get(name, name): mark for name, mark in marks.items()}
 
 
 def _nodes(
@@ -68,9 +95,15 @@ def _by_message(stage: Stage, layout: Layout, spot: str, service: str) -> bool:
 
 
 def _lines(
-    stage: Stage, layout: Layout, nodes: dict[str, Rect], queues: Collection[str], prefix: str
+    stage: Stage,
+    layout: Layout,
+    nodes: dict[str, Rect],
+    queues: Collection[str],
+    prefix: str,
+    marks: Mapping[str, Mark],
 ) -> Iterable[Element]:
     ports = ports_of(layout)
+    labels: list[Element] = []
     for channel in stage.channels:
         route = layout.routes.get(channel.name)
         if route is None:
@@ -85,7 +118,23 @@ def _lines(
             "class": f"channel {style}",
             "marker-end": f"url(#{prefix}-{channel.kind.value})",
         }
-        yield svg.titled(svg.element("path", attributes), channel_words(channel))
+        mark = marks.get(channel.name)
+        if mark is not None:
+            attributes |= _marked(mark, str(attributes["class"]))
+            labels.append(_label(mark, steps[-1][1]))
+        told = channel_words(channel) if mark is None else f"{mark.told}. {channel_words(channel)}"
+        yield svg.titled(svg.element("path", attributes), told)
+    yield from labels
+
+
+def _marked(mark: Mark, style: str) -> dict[str, svg.Value]:
+    return {"class": f"{style} {mark.style}".rstrip(), "style": f"stroke-width:{svg.written(mark.width)}"}
+
+
+def _label(mark: Mark, end: tuple[float, float]) -> Element:
+    at = end[0] - 11, end[1] - 2.5
+    words = svg.words(*at, mark.label, f"edge-label {mark.style}".rstrip(), text_anchor="end")
+    return svg.titled(words, mark.told)
 
 
 def _step(
@@ -142,18 +191,18 @@ def _node(name: str, summary: str, at: Rect, database: bool, queues: Sequence[st
     return svg.element("g", None, *parts)
 
 
-def _users(entry: Rect, prefix: str) -> list[Element]:
+def _users(entry: Rect, prefix: str, mark: Mark | None) -> list[Element]:
     y = (entry.y1 + entry.y2) / 2
     end = entry.x1
-    arrow = svg.element(
-        "path",
-        {
-            "d": f"M{_at((MARGIN + 44, y))}L{_at((end, y))}",
-            "class": "channel call",
-            "marker-end": f"url(#{prefix}-call)",
-        },
-    )
-    return [svg.words(MARGIN, y + 4, "users", "service-name"), arrow]
+    attributes: dict[str, svg.Value] = {
+        "d": f"M{_at((MARGIN + 44, y))}L{_at((end, y))}",
+        "class": "channel call",
+        "marker-end": f"url(#{prefix}-call)",
+    }
+    if mark is None:
+        return [svg.words(MARGIN, y + 4, "users", "service-name"), svg.element("path", attributes)]
+    arrow = svg.titled(svg.element("path", attributes | _marked(mark, "channel call")), mark.told)
+    return [svg.words(MARGIN, y + 4, "users", "service-name"), arrow, _label(mark, (end, y))]
 
 
 def _around(rects: Sequence[Rect]) -> Rect | None:
