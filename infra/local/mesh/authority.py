@@ -1,7 +1,7 @@
 """Who holds the roots of a deployment, and how is one replaced without breaking a connection? Files below mesh/.
 
-    root/current.pem .key                  the root that everything leads back to
-    root/next.pem .key                     while it is being replaced
+    root/current.pem                       the root that everything leads back to, with its key
+    root/next.pem                          the one that is to replace it, while that is under way
     <cluster>/pki/trust.pem                roots that the cluster trusts now
     <cluster>/pki/intermediate.pem .key    what its control plane signs leaves with
 
@@ -27,6 +27,7 @@ from infra.local.mesh import pki
 from infra.local.mesh.pki import Issuer
 
 ROOT, CURRENT, NEXT = "root", "current", "next"
+KEY_BEGINS = "-----BEGIN PRIVATE KEY-----"
 TRUST, INTERMEDIATE = "trust", "intermediate"
 
 
@@ -47,10 +48,10 @@ def create(directory: Path, trust_domain: str, clusters: Sequence[str], now: dat
     What is there already is kept, so it may be called again.
     """
     now = now or pki.utc_now()
-    root = _read(directory / ROOT, CURRENT)
+    root = _read_root(directory, CURRENT)
     if root is None:
         root = pki.make_root(f"{trust_domain} root", now)
-        _write_issuer(directory / ROOT, CURRENT, root)
+        _write_root(directory, CURRENT, root)
     for cluster in clusters:
         home = pki_directory(directory, cluster)
         if _read(home, INTERMEDIATE) is None:
@@ -63,10 +64,10 @@ def create(directory: Path, trust_domain: str, clusters: Sequence[str], now: dat
 def begin(directory: Path, trust_domain: str, clusters: Sequence[str], now: datetime | None = None) -> str:
     """Make a new root and let every cluster trust it beside the old one; return the new one's fingerprint."""
     old = _known(directory, CURRENT)
-    new = _read(directory / ROOT, NEXT)
+    new = _read_root(directory, NEXT)
     if new is None:
         new = pki.make_root(f"{trust_domain} root", now or pki.utc_now())
-        _write_issuer(directory / ROOT, NEXT, new)
+        _write_root(directory, NEXT, new)
     _trust(directory, clusters, old.certificate + new.certificate)
     return pki.fingerprint(new.certificate)
 
@@ -86,7 +87,7 @@ def finish(directory: Path, clusters: Sequence[str]) -> str:
 
     Raise ValueError if a cluster still issues by the old one.
     """
-    new = _read(directory / ROOT, NEXT) or _known(directory, CURRENT)
+    new = _read_root(directory, NEXT) or _known(directory, CURRENT)
     for cluster in clusters:
         known = _read(pki_directory(directory, cluster), INTERMEDIATE)
         if known is None or pki.signed_by(known.certificate, new.certificate) is None:
@@ -94,9 +95,8 @@ def finish(directory: Path, clusters: Sequence[str]) -> str:
                 f"cluster {cluster} has no intermediate of the new root yet: `issue` comes before `finish`"
             )
     _trust(directory, clusters, new.certificate)
-    for suffix in ("key", "pem"):
-        if (directory / ROOT / f"{NEXT}.{suffix}").exists():
-            os.replace(directory / ROOT / f"{NEXT}.{suffix}", directory / ROOT / f"{CURRENT}.{suffix}")
+    if (directory / ROOT / f"{NEXT}.pem").exists():
+        os.replace(directory / ROOT / f"{NEXT}.pem", directory / ROOT / f"{CURRENT}.pem")
     return pki.fingerprint(new.certificate)
 
 
@@ -118,10 +118,20 @@ def read(home: Path) -> ClusterPki:
 
 
 def _known(directory: Path, name: str) -> Issuer:
-    found = _read(directory / ROOT, name)
+    found = _read_root(directory, name)
     if found is None:
         raise ValueError(f"{directory / ROOT} holds no {name} root with its key")
     return found
+
+
+def _read_root(directory: Path, name: str) -> Issuer | None:
+    certificate, begins, key = _text(directory / ROOT / f"{name}.pem").partition(KEY_BEGINS)
+    return Issuer(certificate=certificate, key=begins + key) if key else None
+
+
+def _write_root(directory: Path, name: str, root: Issuer) -> None:
+    """In one file, so that no crash separates the two."""
+    _write(directory / ROOT / f"{name}.pem", root.certificate + root.key)
 
 
 def _read(home: Path, name: str) -> Issuer | None:

@@ -18,7 +18,7 @@ DOWNSTREAM_MAX = 5000
 """Connections that an Envoy accepts: far beyond any load here, and below what its file descriptors allow."""
 
 _CALLEE = r"cluster\.[a-z_0-9]+\."
-_INCOMING = r"http\.[a-z_]+\."
+_INCOMING = r"http\.(inbound|ingress|broker|egress_[a-z_]+)\."
 
 STATS = (
     # what a file that changed led to: endpoints, routes, secrets
@@ -30,12 +30,13 @@ STATS = (
     _CALLEE + r"circuit_breakers\.default\.(rq|rq_pending|rq_retry)_open",
     _CALLEE + r"circuit_breakers\.default\.remaining_(rq|pending|retries)",
     _CALLEE + r"membership_(healthy|total)",
-    _CALLEE + r"upstream_rq_([1-5]xx|total|active|timeout|per_try_timeout|pending_overflow|retry.*)",
+    _CALLEE + r"upstream_rq_([1-5]xx|total|active|timeout|per_try_timeout|pending_overflow)",
+    _CALLEE + r"upstream_rq_retry(|_success|_overflow|_limit_exceeded)",
     _CALLEE + r"upstream_cx_(total|active|connect_fail|connect_timeout|max_duration_reached)",
     _CALLEE + r"ssl\.(handshake|connection_error|fail_.*)",
     # what comes in
     _INCOMING + r"(downstream_rq_([1-5]xx|total|active)|downstream_cx_(total|active)|rbac\.(allowed|denied))",
-    r"listener\..*\.(downstream_cx_(total|active)|no_filter_chain_match|ssl\.(handshake|connection_error|fail_.*))",
+    r"listener\.[0-9._]+\.(downstream_cx_(total|active)|no_filter_chain_match|ssl\.(handshake|connection_error|fail_.*))",
     r"tcp\.[a-z_0-9]+\.downstream_cx_(total|no_route|rx_bytes_total|tx_bytes_total)",
     r"server\.(live|state|uptime|total_connections|memory_allocated|memory_heap_size)",
 )
