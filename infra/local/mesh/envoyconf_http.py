@@ -114,6 +114,7 @@ def access_log(path: str, fields: Mapping[str, str | None]) -> Doc:
                 "status": "%RESPONSE_CODE%",
                 "flags": "%RESPONSE_FLAGS%",
                 "duration_ms": "%DURATION%",
+                "duration_us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
                 "upstream_ms": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:ms)%",
                 "bytes": "%BYTES_SENT%",
                 "traceparent": "%REQ(TRACEPARENT)%",
