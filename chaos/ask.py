@@ -77,11 +77,15 @@ def ask(
 
 def ends(what: str, url: str, end: str) -> Sight:
     """Whether a request to /live ends in this way."""
-    reply = ask(url, timeout_s=SILENCE_S)
+    return ended(what, url, ask(url, timeout_s=SILENCE_S), end)
+
+
+def ended(what: str, where: str, reply: Reply, end: str) -> Sight:
+    """Whether what was asked ended in this way."""
     verb = {
         "answered": "answers",
         "refused": "refuses connections",
         "reset": "resets connections",
         "silent": "is silent",
     }
-    return Sight(bites=reply.end == end, said=f"{what} at {url} {verb[reply.end]} ({reply.took_s * 1000:.0f} ms)")
+    return Sight(bites=reply.end == end, said=f"{what} at {where} {verb[reply.end]} ({reply.took_s * 1000:.0f} ms)")

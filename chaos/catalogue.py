@@ -1,8 +1,8 @@
 """Which faults does a stage get? Derived from its graph, so that a new stage brings its own.
 
-Three sources: every service but a few is killed, every cluster is lost, and a table of chosen faults is
-kept where the stage has their target (a stage that sends messages instead of calling has no wire to cut between
-the two, and one that only calls has no broker).
+Four sources: every service but a few is killed, every cluster is lost, every two clusters of a mesh are parted, and a
+table of chosen faults is kept where the stage has their target (a stage that sends messages instead of calling has no
+wire to cut between the two, one that only calls has no broker, and one without a mesh no certificates).
 Names are '<target>-<what>'; a name means the same fault at every stage.
 """
 
@@ -26,7 +26,10 @@ from chaos.faults import (
     Reset,
 )
 from chaos.faults_broker import BrokerDuplicate, BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
+from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
+from chaos.parts import AUTHORITY, REGISTRY, authorities, parts, registries, registry_wires
 from chaos.wires import BROKER, brokers, queues, wires
+from stages.mesh import cluster_pairs, control_of, gateway_of, sidecar_of
 from stages.model import Stage
 
 NOT_KILLED = {
@@ -40,6 +43,7 @@ QUICK = (
     "inventory-killed",
     "email-killed",
     "orders-payments-latency",
+    "fulfilment-cluster-outage",
     "broker-outage",
 )
 """In order of how much they show; a quick run takes the first QUICK_COUNT that its stage has."""
@@ -147,13 +151,64 @@ _CHOSEN: tuple[tuple[str, Fault, str], ...] = (
         KillInFlight(service="accounts", wire="accounts-broker", delay_ms=1000),
         "accounts dies between its commit, publishing and marking it done: events come late or twice, never not at all",
     ),
+    (
+        "fulfilment-gateway-killed",
+        Kill(service=gateway_of("fulfilment")),
+        "the way into cluster fulfilment is gone: calls from outside fail, messages go on",
+    ),
+    (
+        "engagement-gateway-killed",
+        Kill(service=gateway_of("engagement")),
+        "the way into cluster engagement is gone, and so is the fallback of those who call there",
+    ),
+    (
+        "inventory-sidecar-killed",
+        Kill(service=sidecar_of("inventory")),
+        "inventory lives, but nobody reaches it and it does not reach the broker",
+    ),
+    (
+        "payments-sidecar-killed",
+        Kill(service=sidecar_of("payments")),
+        "payments lives, but its commands wait at the broker that it does not reach",
+    ),
+    (
+        "registry-outage",
+        RegistryOutage(registry=REGISTRY),
+        "the registry hangs: sidecars go on with the endpoints they know",
+    ),
+    (
+        "fulfilment-control-paused",
+        Pause(service=control_of("fulfilment")),
+        "the control plane of cluster fulfilment hangs: its sidecars go on with what they were told",
+    ),
+    (
+        "storefront-garbage-config",
+        GarbageConfig(service=sidecar_of("storefront")),
+        "the storefront's sidecar is told nonsense: it keeps its last good configuration",
+    ),
+    (
+        "inventory-certificate-expired",
+        CertificateExpired(service="inventory"),
+        "inventory's certificate has run out: calls to it fail, its messages need none and go on",
+    ),
+    (
+        "root-rotated",
+        RootRotation(authority=AUTHORITY),
+        "every certificate and the root behind it are replaced: nobody may notice",
+    ),
+    (
+        "inventory-canary-failing",
+        # Half of the calls to a version that fails half of them: a quarter falls back, enough to be told from none.
+        Canary(service="inventory", share_percent=50, defect="failing"),
+        "a new version of inventory takes half of the calls and fails half of those: the fallback answers for them",
+    ),
 )
 """Name, fault, summary: what the derived faults do not show."""
 
 
 def faults_of(stage: Stage) -> tuple[NamedFault, ...]:
     """Every fault that makes sense on this stage, in the order in which the matrix shows them."""
-    found = [*_killed(stage), *_chosen(stage), *_lost(stage)]
+    found = [*_killed(stage), *_chosen(stage), *_lost(stage), *_parted(stage)]
     names = {name for name, _, _ in found}
     quick = [name for name in QUICK if name in names][:QUICK_COUNT]
     return tuple(
@@ -184,6 +239,13 @@ def _lost(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
         )
 
 
+def _parted(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
+    for a, b in cluster_pairs(stage) if stage.mesh else ():
+        summary = f"nothing gets through between the clusters {a} and {b}, in either direction"
+        yield f"{a}-{b}-partitioned", Partition(cluster=a, from_=b), summary
+
+
 def _chosen(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
     there = {s.name for s in stage.services} | {*wires(stage), *brokers(stage), *queues(stage)}
+    there |= {*parts(stage), *registries(stage), *registry_wires(stage), *authorities(stage)}
     return ((name, fault, summary) for name, fault, summary in _CHOSEN if fault.touches(stage) <= there)

@@ -53,10 +53,13 @@ class LocalCloud:
             faults=tuple(state for f in raw.get("faults", ()) if (state := _state(f)).state is State.ON),
             brokers=(brokers := _names(raw, "broker", lambda r: bool(r.get("embedded")))),
             queues=_names(raw, "queue", lambda r: r.get("broker") in brokers),
+            registries=_names(raw, "registry", lambda _: True),
+            authorities=_names(raw, "authority", lambda _: True),
         )
 
     def put(self, deployment: str, lease: str, fault: Fault, ttl_s: float) -> LeaseState:
-        raw = self._ask("PUT", self._lease(deployment, lease), {"fault": fault.spec(), "ttl_s": ttl_s})
+        body = {"fault": fault.spec(), "ttl_s": ttl_s}
+        raw = self._ask("PUT", self._lease(deployment, lease), body, timeout_s=ASK_TIMEOUT_S + fault.slow_s)
         return _state(raw, lease)
 
     def renew(self, deployment: str, lease: str, ttl_s: float) -> LeaseState:

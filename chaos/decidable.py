@@ -3,14 +3,14 @@
 A delay far below every limit changes nothing, one far above is a failure; next to a timeout or an SLO the
 same fault breaks one request and spares the next, and no prediction is right. Such a fault is a problem of
 the catalogue, reported here with the two values that are too close. One rule, one function; those about
-messages stand in `chaos.decidable_broker`.
+messages stand in `chaos.decidable_broker`, those about a mesh in `chaos.decidable_mesh`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chaos import decidable_broker
+from chaos import decidable_broker, decidable_mesh
 from chaos.faults import (
     Bandwidth,
     ClusterOutage,
@@ -19,8 +19,11 @@ from chaos.faults import (
     DatabaseSlow,
     Fault,
     Latency,
+    Pause,
 )
 from chaos.faults_broker import BrokerDuplicate, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
+from chaos.faults_mesh import Canary, CertificateExpired, Partition, RootRotation
+from chaos.parts import authorities, parts, registries
 from chaos.wires import brokers, queues, wired, wires
 from stages.model import BACKOFF_MS_MAX, Channel, Kind, Stage
 
@@ -47,7 +50,8 @@ def problems(fault: Fault, stage: Stage) -> list[str]:
 def _findings(fault: Fault, stage: Stage) -> Iterator[str]:
     match fault:
         case Latency(wire=wire, delay_ms=delay, jitter_ms=jitter):
-            yield from _slow_wire(fault, stage, wire, 2 * (delay - jitter), 2 * (delay + jitter))
+            trips = decidable_mesh.FIRST_TRIPS if stage.mesh else 1
+            yield from _slow_wire(fault, stage, wire, 2 * (delay - jitter), trips * 2 * (delay + jitter))
         case Bandwidth(wire=wire):
             yield from _slow_wire(fault, stage, wire, fault.transfer_ms, fault.transfer_ms)
         case CpuStarve():
@@ -69,16 +73,27 @@ def _findings(fault: Fault, stage: Stage) -> Iterator[str]:
             yield from decidable_broker.poisoned(fault)
         case KillInFlight():
             yield from decidable_broker.in_flight(fault, stage)
+        case Pause(service=service):
+            yield from decidable_mesh.orphaned(service, stage)
+        case Partition():
+            yield from decidable_mesh.same(fault)
+        case CertificateExpired() | RootRotation():
+            yield from decidable_mesh.outlived(stage)
+        case Canary():
+            yield from decidable_mesh.seen_in_part(fault, stage)
+            yield from _slow_canary(fault, stage)
 
 
 def _unknown_target(fault: Fault, stage: Stage) -> Iterator[str]:
     known = {
-        "service": [s.name for s in stage.services],
+        "service": [*(s.name for s in stage.services), *parts(stage)],
         "wire": list(wires(stage)),
         "database": [s.name for s in stage.services if s.database],
         "cluster": [c.name for c in stage.clusters],
         "broker": list(brokers(stage)),
         "queue": list(queues(stage)),
+        "registry": list(registries(stage)),
+        "authority": list(authorities(stage)),
     }
     for need in fault.needs:
         kind, _, name = need.partition(" ")
@@ -106,6 +121,11 @@ def _near_a_limit(stage: Stage, channel: Channel, least_ms: int, most_ms: int) -
         if most_ms > FAR_BELOW * operation.latency_slo_ms:
             slo = f"its SLO of {operation.latency_slo_ms} ms"
             yield f"adds up to {most_ms} ms to {operation.name!r}, too close to {slo}"
+
+
+def _slow_canary(fault: Canary, stage: Stage) -> Iterator[str]:
+    for name, delay_ms in fault.impact(stage).delay_ms.items():
+        yield from _near_a_limit(stage, stage.channel(name), delay_ms, delay_ms)
 
 
 def _not_starved_enough(fault: CpuStarve, stage: Stage) -> Iterator[str]:

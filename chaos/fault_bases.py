@@ -16,10 +16,16 @@ class BaseFault:
     kind: ClassVar[str]
     needs_traffic: ClassVar[bool] = False
     """Whether it shows only on a message that somebody sends while it is on."""
+    slow_s: ClassVar[float] = 0.0
+    """How much longer than others it may take to be put on, and then to show, seconds."""
 
     def spec(self) -> dict[str, Any]:
-        """The JSON object of the local cloud's API; `chaos.spec.from_spec` reads it back."""
-        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]  # every subclass is a dataclass
+        """The JSON object of the local cloud's API; `chaos.spec.from_spec` reads it back.
+
+        A field whose name is a word of Python bears an underscore, which its key does not: `from_` is "from".
+        """
+        values: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
+        return {"kind": self.kind, **{name.rstrip("_"): value for name, value in values.items()}}
 
     @property
     def target(self) -> str:
@@ -33,7 +39,7 @@ class BaseFault:
 
 
 class OnService(BaseFault):
-    """Faults of one service's process."""
+    """Faults of one service's process, or of one of the processes that a mesh puts beside them."""
 
     __slots__ = ()
     service: str

@@ -4,7 +4,8 @@ A record says what is done to which part of a running stage, never how: `spec` i
 local cloud understands, `impact` is what the model of the stage is told. Whether the outcome of a fault
 can be decided at all (a delay next to a timeout cannot) is asked of `chaos.decidable`; for how long a
 fault stays is a lease (`chaos.lease`). How a spec is read back and checked stands in `chaos.spec`.
-Faults of messages stand in `chaos.faults_broker`; what all faults share in `chaos.fault_bases`.
+Faults of messages stand in `chaos.faults_broker`, those of a mesh in `chaos.faults_mesh`; what all faults share in
+`chaos.fault_bases`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from chaos.faults_broker import (
     BrokerThrottle,
     KillInFlight,
 )
+from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
+from chaos.parts import behind, parts, sidecars
 from chaos.wires import carried
 from stages.blast_radius import Impact
 from stages.model import Stage
@@ -44,6 +47,8 @@ class Kill(OnService):
 
     def impact(self, stage: Stage) -> Impact:
         """What the model is told: the service does not answer, and it died in mid-request."""
+        if self.service in parts(stage):
+            return _silent(stage, self.service)  # no service died
         return Impact(down=frozenset({self.service}), crashed=frozenset({self.service}))
 
 
@@ -59,7 +64,7 @@ class Pause(OnService):
 
     def impact(self, stage: Stage) -> Impact:
         """What the model is told: the service does not answer."""
-        return Impact(down=frozenset({self.service}))
+        return _silent(stage, self.service)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +83,7 @@ class CpuStarve(OnService):
 
     def impact(self, stage: Stage) -> Impact:
         """What the model is told: so starved that it does not keep up, the service does not answer in time."""
-        return Impact(down=frozenset({self.service}))
+        return _silent(stage, self.service)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,12 +196,13 @@ class ClusterOutage(BaseFault):
         return f"cluster {self.cluster}"
 
     def touches(self, stage: Stage) -> frozenset[str]:
-        """Every service that lives there."""
-        return frozenset(stage.services_in(self.cluster))
+        """Everything that lives there."""
+        beside = {name for name, cluster in parts(stage).items() if cluster == self.cluster}
+        return frozenset({*stage.services_in(self.cluster), *beside})
 
     def impact(self, stage: Stage) -> Impact:
         """What the model is told: no service of the cluster answers, all died in mid-request."""
-        lost = self.touches(stage)
+        lost = frozenset(stage.services_in(self.cluster))
         return Impact(down=lost, crashed=lost)
 
 
@@ -254,4 +260,17 @@ Fault = (
     | BrokerDuplicate
     | BrokerPoison
     | KillInFlight
+    | Partition
+    | RegistryOutage
+    | CertificateExpired
+    | GarbageConfig
+    | RootRotation
+    | Canary
 )
+
+
+def _silent(stage: Stage, process: str) -> Impact:
+    """A process does not answer: a sidecar takes its service's every channel with it, others their own name."""
+    if process in sidecars(stage):
+        return Impact(cut=behind(stage, process))
+    return Impact(down=frozenset({process}))

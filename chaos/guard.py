@@ -99,6 +99,7 @@ def _is_loopback(facts: Facts) -> str | None:
     hosts = {
         "edge": urlsplit(record.edge).hostname,
         **{f"service {name}": urlsplit(i.url).hostname for name, i in record.services.items()},
+        **{f"service {name}": urlsplit(p.admin).hostname for name, p in record.parts.items()},
         **{f"wire {name}": w.listen.rpartition(":")[0] for name, w in record.wires.items()},
     }
     for what, host in hosts.items():
@@ -120,13 +121,15 @@ def _is_the_same_run(facts: Facts, live: Live) -> str | None:
 def _has_the_target(facts: Facts, live: Live) -> str | None:
     deployment, stage = live.deployment, stage_of(live.deployment)
     known = {
-        "service": set(deployment.services),
+        "service": {*deployment.services, *deployment.parts},
         "wire": set(deployment.wires) & set(wires(stage)),
         "database": {n for n, i in deployment.services.items() if i.database},
         "cluster": {i.cluster for i in deployment.services.values()},
         # One that somebody else runs serves others too, who have not asked for any fault.
         "broker": set(live.brokers),
         "queue": set(live.queues) & set(queues(stage)),
+        "registry": set(live.registries),
+        "authority": set(live.authorities),
     }
     for need in facts.fault.needs:
         kind, _, name = need.partition(" ")

@@ -68,6 +68,10 @@ class Live:
     """Names of the brokers that the target runs for it; one of somebody else's is not among them."""
     queues: frozenset[str] = frozenset()
     """Names of all queues at those, dead-letter queues included."""
+    registries: frozenset[str] = frozenset()
+    """Names of the registries that the target runs for it."""
+    authorities: frozenset[str] = frozenset()
+    """Names of those who issue its certificates."""
 
 
 class ChaosError(Exception):
@@ -143,7 +147,7 @@ class Lease:
 
     def take(self, fault: Fault) -> LeaseState:
         """Inject the fault; raise CloudError if it is not on afterwards."""
-        state = self.cloud.put(self.deployment, self.name, fault, TTL_S)
+        state = self.cloud.put(self.deployment, self.name, fault, TTL_S + fault.slow_s)
         if state.state not in {State.ON, State.DRY}:
             raise CloudError(f"{fault.kind} of {fault.target} is {state.state}: {dict(state.evidence)}", definite=False)
         return state

@@ -2,7 +2,8 @@
 
 A look takes part in nothing: it asks a service for /live, past the wires or through one, or reads a
 database; it never writes. What the fault's holder says about it is the other half of the evidence
-(`chaos.probes.fault_bites`). How one looks at a broker stands in `chaos.observe_broker`.
+(`chaos.probes.fault_bites`). How one looks at a broker stands in `chaos.observe_broker`, how at a mesh in
+`chaos.observe_mesh`: its wires between services carry TLS, so that whoever is there is greeted instead of asked.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from chaos import observe_broker
-from chaos.ask import SILENCE_S, Sight, ask, ends
+from chaos import observe_broker, observe_mesh
+from chaos.ask import SILENCE_S, Reply, Sight, ask, ended, ends
 from chaos.faults import (
     Bandwidth,
     Blackhole,
@@ -29,6 +30,8 @@ from chaos.faults import (
     Reset,
 )
 from chaos.faults_broker import BrokerDuplicate, BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
+from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
+from chaos.observe_mesh import own
 from stages.deployment import Deployment
 
 SLOW_PAGE = "/openapi.json"
@@ -51,21 +54,21 @@ def look(fault: Fault, deployment: Deployment, evidence: Mapping[str, Any] | Non
     """
     match fault:
         case Kill(service=service) | KillInFlight(service=service):
-            return ends(service, deployment.services[service].url, "refused")
+            return ends(service, own(deployment, service), "refused")
         case Pause(service=service):
-            return ends(service, deployment.services[service].url, "silent")
+            return ends(service, own(deployment, service), "silent")
         case CpuStarve(service=service):
-            return _starved(fault, deployment.services[service].url)
+            return _starved(fault, own(deployment, service))
         case Blackhole(wire=wire):
-            return ends(f"wire {wire}", _through(deployment, wire), "silent")
+            return _wire(deployment, wire, "silent")
         case Reset(wire=wire):
-            return ends(f"wire {wire}", _through(deployment, wire), "reset")
+            return _wire(deployment, wire, "reset")
         case Refuse(wire=wire):
-            return ends(f"wire {wire}", _through(deployment, wire), "refused")
-        case Latency(wire=wire):
-            return _late(fault, _through(deployment, wire))
-        case Bandwidth(wire=wire):
-            return _trickles(fault, _through(deployment, wire))
+            return _wire(deployment, wire, "refused")
+        case Latency():
+            return _late(fault, deployment)
+        case Bandwidth():
+            return _trickles(fault, deployment)
         case ClusterOutage(cluster=cluster):
             return _all_refuse(cluster, deployment)
         case DatabaseLocked(database=database):
@@ -80,16 +83,39 @@ def look(fault: Fault, deployment: Deployment, evidence: Mapping[str, Any] | Non
             return observe_broker.throttles(fault, deployment)
         case BrokerDuplicate() | BrokerPoison():
             return observe_broker.told(fault, evidence or {})
+        case Partition():
+            return observe_mesh.parted(fault, deployment)
+        case RegistryOutage(registry=registry):
+            return ends(f"the {registry}", observe_broker.address(deployment, registry), "silent")
+        case CertificateExpired():
+            return observe_mesh.expired(fault, deployment, evidence or {})
+        case GarbageConfig():
+            return observe_mesh.refuses(fault, deployment, evidence or {})
+        case RootRotation():
+            return observe_mesh.renewed(fault, deployment, evidence or {})
+        case Canary():
+            return observe_mesh.answers(fault, deployment, evidence or {})
 
 
-def _through(deployment: Deployment, wire: str) -> str:
-    return f"http://{deployment.wires[wire].listen}"
+def _wire(deployment: Deployment, wire: str, end: str) -> Sight:
+    where = deployment.wires[wire].listen
+    return ended(f"wire {wire}", where, _through(deployment, wire, timeout_s=SILENCE_S), end)
+
+
+def _through(
+    deployment: Deployment, wire: str, *, timeout_s: float, path: str = "/live", for_s: float | None = None
+) -> Reply:
+    """Ask whoever is at the other end; where only a greeting is answered, greet."""
+    if observe_mesh.encrypted(deployment, wire):
+        return observe_mesh.knock(deployment, wire, timeout_s=timeout_s, for_s=for_s)
+    return ask(f"http://{deployment.wires[wire].listen}", timeout_s=timeout_s, path=path, for_s=for_s)
 
 
 def _all_refuse(cluster: str, deployment: Deployment) -> Sight:
     there = {name: i.url for name, i in deployment.services.items() if i.cluster == cluster}
+    there |= {name: part.admin for name, part in deployment.parts.items() if part.cluster == cluster}
     alive = [name for name, url in there.items() if ask(url, timeout_s=0.2).end != "refused"]
-    said = f"still there: {', '.join(alive)}" if alive else f"all {len(there)} services refuse connections"
+    said = f"still there: {', '.join(alive)}" if alive else f"all {len(there)} processes refuse connections"
     return Sight(bites=bool(there) and not alive, said=f"cluster {cluster}: {said}")
 
 
@@ -107,17 +133,17 @@ def _starved(fault: CpuStarve, url: str) -> Sight:
     )
 
 
-def _late(fault: Latency, url: str) -> Sight:
+def _late(fault: Latency, deployment: Deployment) -> Sight:
     """The fastest of three requests: a slow machine can delay one, but cannot speed one up."""
     least_s = 2 * (fault.delay_ms - fault.jitter_ms) / 1000
-    replies = [ask(url, timeout_s=SILENCE_S + 2 * least_s) for _ in range(3)]
+    replies = [_through(deployment, fault.wire, timeout_s=SILENCE_S + 2 * least_s) for _ in range(3)]
     fastest_s = min(r.took_s for r in replies)
     said = f"a round trip over wire {fault.wire} takes {fastest_s * 1000:.0f} ms, {least_s * 1000:.0f} ms of it added"
     return Sight(bites=fastest_s >= least_s, said=said)
 
 
-def _trickles(fault: Bandwidth, url: str) -> Sight:
-    reply = ask(url, path=SLOW_PAGE, timeout_s=SILENCE_S, for_s=SLOW_PAGE_S)
+def _trickles(fault: Bandwidth, deployment: Deployment) -> Sight:
+    reply = _through(deployment, fault.wire, path=SLOW_PAGE, timeout_s=SILENCE_S, for_s=SLOW_PAGE_S)
     rate = reply.read_bytes / reply.took_s
     # Twice the limit leaves room for what a limiter lets through at once before it begins to count.
     enough = reply.end in {"answered", "silent"} and reply.took_s >= SILENCE_S

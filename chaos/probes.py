@@ -63,10 +63,11 @@ def fault_bites(
 ) -> dict[str, Any]:
     """Whether the fault is on *and* seen from outside: {"bit", "seen_by", "evidence"}.
 
-    Looks for at most BITE_S and keeps the lease alive meanwhile. Raises LeaseLost if the fault went off.
+    Looks for at most BITE_S, longer where the fault says so, and keeps the lease alive meanwhile. Raises LeaseLost if
+    the fault went off.
     """
     wanted = from_spec(fault)
-    deadline = time.monotonic() + BITE_S
+    deadline = time.monotonic() + BITE_S + wanted.slow_s
     nudged = time.monotonic()
     with opened(deployment, configuration) as target:
         lease = target.lease(name)

@@ -21,6 +21,15 @@ from chaos.faults import (
     Reset,
 )
 from chaos.faults_broker import BrokerDuplicate, BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
+from chaos.faults_mesh import (
+    DEFECTS,
+    Canary,
+    CertificateExpired,
+    GarbageConfig,
+    Partition,
+    RegistryOutage,
+    RootRotation,
+)
 
 CLASSES: dict[str, type[Fault]] = {
     cls.kind: cls
@@ -42,6 +51,12 @@ CLASSES: dict[str, type[Fault]] = {
         BrokerDuplicate,
         BrokerPoison,
         KillInFlight,
+        Partition,
+        RegistryOutage,
+        CertificateExpired,
+        GarbageConfig,
+        RootRotation,
+        Canary,
     )
 }
 """Every class of fault by its kind."""
@@ -67,7 +82,8 @@ def from_spec(raw: Any) -> Fault:
     given = {name: value for name, value in raw.items() if name != "kind"}
     if problems := _misfits(cls, given):
         raise FaultError(problems)
-    fault: Fault = cls(**given)
+    fields_of = {f.name.rstrip("_"): f.name for f in fields(cls)}
+    fault: Fault = cls(**{fields_of[key]: value for key, value in given.items()})
     if problems := malformed(fault):
         raise FaultError(problems)
     return fault
@@ -88,12 +104,18 @@ def malformed(fault: Fault) -> list[str]:
             findings.append(f"{fault.kind} of {fault.target}: jitter_ms={jitter} is more than delay_ms={delay}")
         case DatabaseSlow(hold_ms=hold, every_ms=every) if hold >= every:
             findings.append(f"{fault.kind} of {fault.target}: hold_ms={hold} must be less than every_ms={every}")
+        case Canary(share_percent=percent, defect=defect):
+            if percent > 100:
+                findings.append(f"{fault.kind} of {fault.target}: share_percent={percent} must be at most 100")
+            if defect not in DEFECTS:
+                known = ", ".join(DEFECTS)
+                findings.append(f"{fault.kind} of {fault.target}: defect={defect!r} must be one of {known}")
     return findings
 
 
 def _misfits(cls: type[Fault], given: Mapping[str, Any]) -> list[str]:
     types: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float)}
-    known = {f.name: f for f in fields(cls)}
+    known = {f.name.rstrip("_"): f for f in fields(cls)}
     return [
         *(f"{cls.kind}: unknown field {name!r}" for name in given if name not in known),
         *(f"{cls.kind}: {n!r} is missing" for n, f in known.items() if f.default is MISSING and n not in given),

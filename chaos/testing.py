@@ -24,12 +24,16 @@ from chaos.faults import (
     DatabaseSlow,
     Fault,
 )
+from chaos.faults_mesh import Canary
+from chaos.parts import REGISTRY, authorities, controls, links, parts, registries, registry_wires, sidecars
 from chaos.spec import FaultError, from_spec
-from chaos.toy_faults import behaviour, broken
+from chaos.toy_faults import behaviour, broken, door_of
+from chaos.toy_tls import GreetingToy, certificates
 from chaos.toys import Toy
 from chaos.wires import BROKER, Carries, brokers, wires
 from stages.catalogue import STAGES
-from stages.deployment import Deployment, Instance, Wire
+from stages.deployment import Deployment, Instance, Part, Wire
+from stages.mesh import CANARY, STABLE
 from stages.messaging import messaging
 from stages.model import Kind
 
@@ -63,7 +67,17 @@ class FakeCloud:
         self.directory = home / "deployments" / name
         self.stage, self.name, self.run_id = STAGES[stage], name, "run-1"
         self.services = {s.name: Toy() for s in self.stage.services}
-        self.wires = {wire: Toy() for wire in wires(self.stage)}
+        shows = certificates(home) if self.stage.mesh else {}
+
+        def path(greeted: bool) -> Toy:
+            return GreetingToy(shows) if greeted and self.stage.mesh else Toy()
+
+        self.wires = {name: path(_callee(carries) != BROKER) for name, carries in wires(self.stage).items()}
+        self.wires |= {link: path(True) for link in links(self.stage)}
+        self.wires |= {wire: Toy() for wire in registry_wires(self.stage)}
+        self.parts = {part: Toy() for part in parts(self.stage)}
+        """Their own interfaces."""
+        self.doors = {door_of(sidecar): path(True) for sidecar in sidecars(self.stage)}
         queues = messaging(self.stage).queues
         self.depths = {name: 0 for q in queues for name in (q.name, q.dead_letters)}
         """Messages in each queue and dead-letter queue, as the fake says."""
@@ -83,6 +97,11 @@ class FakeCloud:
     def expire(self, lease: str) -> None:
         """Let a lease run out now, whatever its next renewal wants."""
         self.leases[lease].lost = True
+
+    @property
+    def toys(self) -> dict[str, Toy]:
+        """Everything that listens, by name."""
+        return {**self.services, **self.wires, **self.parts, **self.doors}
 
     def deployment(self) -> Deployment:
         """The record of what the fake pretends to run."""
@@ -105,22 +124,55 @@ class FakeCloud:
                 for s in self.stage.services
             },
             wires={
-                name: Wire(listen=toy.address, caller=carries.caller, callee=_callee(carries))
-                for name, carries in wires(self.stage).items()
-                if (toy := self.wires[name])
+                name: Wire(listen=self.wires[name].address, caller=caller, callee=callee)
+                for name, (caller, callee) in self._ways().items()
             },
+            parts={**{name: self._part(name) for name in self.parts}, **self._twins()},
         )
+
+    def _ways(self) -> dict[str, tuple[str, str]]:
+        """Every wire: from where to where."""
+        to_registry = {name: (name.removesuffix(f"-{REGISTRY}"), REGISTRY) for name in registry_wires(self.stage)}
+        between = {name: (carries.caller, _callee(carries)) for name, carries in wires(self.stage).items()}
+        return {**between, **links(self.stage), **to_registry}
+
+    def _part(self, name: str) -> Part:
+        of = sidecars(self.stage).get(name)
+        role = "sidecar" if of else "control" if name in controls(self.stage) else "gateway"
+        ports = {"inbound": self.doors[door_of(name)].port} if of else {}
+        cluster, admin = parts(self.stage)[name], f"http://{self.parts[name].address}"
+        return Part(
+            role=role, of=of, cluster=cluster, version=STABLE, admin=admin, pid=os.getpid(), log="", ports=ports
+        )
+
+    def _twins(self) -> dict[str, Part]:
+        """Second versions: the fake has one process for both."""
+        found = [f.service for lease in self.on() if isinstance(f := self.leases[lease].fault, Canary)]
+        return {
+            f"{service}-canary": Part(
+                role="service",
+                of=service,
+                cluster=self.stage.cluster_of(service),
+                version=CANARY,
+                admin=f"http://{self.services[service].address}",
+                pid=os.getpid(),
+                log="",
+            )
+            for service in found
+        }
 
     def resources(self) -> list[dict[str, Any]]:
         """What the fake says it runs, as far as that is asked for."""
         return [
             *({"kind": "broker", "name": name, "embedded": True} for name in brokers(self.stage)),
             *({"kind": "queue", "name": name, "broker": BROKER} for name in self.depths),
+            *({"kind": "registry", "name": name} for name in registries(self.stage)),
+            *({"kind": "authority", "name": name} for name in authorities(self.stage)),
         ]
 
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
         """Run until `stop`; every lease is undone on the way out."""
-        for toy in (*self.services.values(), *self.wires.values()):
+        for toy in self.toys.values():
             await toy.listen()
         self._lay_out()
         server = await asyncio.start_unix_server(self._connection, str(self.control))
@@ -131,7 +183,7 @@ class FakeCloud:
         server.close()
         for lease in self.on():
             await self._undo(lease, "undone")
-        for toy in (*self.services.values(), *self.wires.values()):
+        for toy in self.toys.values():
             await toy.close()
         open_connections = asyncio.all_tasks() - {asyncio.current_task()}
         for task in open_connections:
@@ -221,7 +273,9 @@ class FakeCloud:
             "wire": self.wires,
             "broker": brokers(self.stage),
             "queue": self.depths,
-        }.get(kind, self.services)
+            "registry": registries(self.stage),
+            "authority": authorities(self.stage),
+        }.get(kind, {**self.services, **self.parts})
 
     def _renew(self, lease: str, ttl_s: float) -> tuple[int, dict[str, Any]]:
         held = self.leases.get(lease)
@@ -253,7 +307,7 @@ class FakeCloud:
             await self._toy(name).change(**behaviour(fault))
 
     def _toy(self, name: str) -> Toy:
-        return {**self.services, **self.wires}[name]
+        return self.toys[name]
 
     async def _lock(self, database: str, hold_s: float, free_s: float) -> None:
         """Hold an exclusive lock by turns; without a pause in between it is never given back."""

@@ -27,7 +27,10 @@ from chaos.faults_broker import (
     BrokerThrottle,
     KillInFlight,
 )
+from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
+from chaos.parts import registry_wires
 from chaos.wires import BROKER, wires
+from stages.mesh import sidecar_of
 from stages.model import Stage
 
 
@@ -36,11 +39,20 @@ def broken(fault: Fault, stage: Stage) -> Iterable[str]:
     match fault:
         case BrokerOutage() | BrokerSlow() | BrokerThrottle():
             return [name for name in wires(stage) if name.endswith(f"-{BROKER}")]
-        case BrokerDuplicate() | BrokerPoison():
+        case BrokerDuplicate() | BrokerPoison() | RootRotation() | Canary():
             return []
+        case RegistryOutage():
+            return registry_wires(stage)
+        case CertificateExpired(service=service):
+            return [door_of(sidecar_of(service))]
         case KillInFlight(service=service):
             return [service]
     return fault.touches(stage)
+
+
+def door_of(part: str) -> str:
+    """Name of the toy at which a sidecar is greeted."""
+    return f"{part}:inbound"
 
 
 def behaviour(fault: Fault) -> dict[str, Any]:
@@ -48,7 +60,7 @@ def behaviour(fault: Fault) -> dict[str, Any]:
     match fault:
         case Kill() | KillInFlight() | ClusterOutage() | Refuse():
             return {"mode": "gone"}
-        case Pause() | Blackhole() | BrokerOutage():
+        case Pause() | Blackhole() | BrokerOutage() | Partition() | RegistryOutage():
             return {"mode": "silent"}
         case Reset():
             return {"mode": "reset"}
@@ -62,5 +74,9 @@ def behaviour(fault: Fault) -> dict[str, Any]:
             return {"mode": "trickle", "bytes_per_s": rate}
         case BrokerThrottle():
             return {"mode": "throttled"}
-        case DatabaseLocked() | DatabaseSlow() | BrokerDuplicate() | BrokerPoison():
+        case CertificateExpired():
+            return {"mode": "expired"}
+        case GarbageConfig():
+            return {"mode": "rejecting"}
+        case DatabaseLocked() | DatabaseSlow() | BrokerDuplicate() | BrokerPoison() | RootRotation() | Canary():
             return {"mode": "well"}

@@ -1,8 +1,9 @@
 """Toy services and wires for tests: real sockets on loopback that can be broken in every way a fault breaks.
 
 A toy answers any GET or POST. `mode` says how: 'well', 'gone' (nobody listens), 'silent', 'reset', 'late'
-(by delay_s), 'trickle' (bytes_per_s), 'throttled' (every third answer is a refusal). It lives on the event
-loop of whoever starts it.
+(by delay_s), 'trickle' (bytes_per_s), 'throttled' (every third answer is a refusal), 'rejecting' (its figures say
+that it refused something). It lives on the event loop of whoever starts it. Toys that greet instead stand in
+`chaos.toy_tls`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import struct
 
 PAGE = b"x" * 8000
 """The answer: long enough to be watched trickling."""
+
+REJECTED = b"http.egress.rds.update_rejected: 2\ncluster.orders.update_failure: 0\n"
 
 THROTTLED = b'{"__type":"com.amazonaws.sqs#RequestThrottled","message":"Request is throttled."}'
 
@@ -75,33 +78,40 @@ class Toy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await reader.readuntil(b"\r\n\r\n")
+            heard = await self._hear(reader)
             if self.mode == "silent":
                 self._held.add(writer)
             elif self.mode == "reset":
                 _reset(writer)
             else:
                 await asyncio.sleep(self.delay_s)
-                await self._write(writer)
+                await self._write(writer, *self._say(heard))
         except (OSError, asyncio.IncompleteReadError):
             return  # the caller went away, which is the caller's business
         finally:
             if writer not in self._held:
                 writer.close()
 
-    async def _write(self, writer: asyncio.StreamWriter) -> None:
+    async def _hear(self, reader: asyncio.StreamReader) -> bytes:
+        return await reader.readuntil(b"\r\n\r\n")
+
+    def _say(self, heard: bytes) -> tuple[bytes, bytes]:
+        """What is answered at once, and what may come slowly."""
         self._answered += 1
+        head = b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
         if self.mode == "throttled" and self._answered % 3 == 0:
-            head = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-            writer.write(head % len(THROTTLED) + THROTTLED)
-            return
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(PAGE))
+            return head % (b"400 Bad Request", len(THROTTLED)), THROTTLED
+        page = REJECTED if self.mode == "rejecting" else PAGE
+        return head % (b"200 OK", len(page)), page
+
+    async def _write(self, writer: asyncio.StreamWriter, at_once: bytes, page: bytes) -> None:
+        writer.write(at_once)
         if self.mode != "trickle":
-            writer.write(PAGE)
+            writer.write(page)
             await writer.drain()
             return
-        for n in range(0, len(PAGE), self.bytes_per_s // 10):
-            writer.write(PAGE[n : n + self.bytes_per_s // 10])
+        for n in range(0, len(page), self.bytes_per_s // 10):
+            writer.write(page[n : n + self.bytes_per_s // 10])
             await writer.drain()
             await asyncio.sleep(0.1)
 

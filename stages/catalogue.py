@@ -375,6 +375,38 @@ VARIANTS = {
             exposed_by="payments-poisoned",
             breaks="every-accepted-order-terminates",
         ),
+        Variant(
+            name="permissive-mtls",
+            disables="mtls",
+            summary="sidecars take plaintext too: whoever gets as far as the port needs no identity",
+            stage="mesh",
+            exposed_by="payments-killed",
+            breaks="policy-as-modelled",
+        ),
+        Variant(
+            name="allow-all-policy",
+            disables="policy",
+            summary="sidecars let every identity call everything: mails may take money",
+            stage="mesh",
+            exposed_by="payments-killed",
+            breaks="policy-as-modelled",
+        ),
+        Variant(
+            name="shared-database",
+            disables="own-database",
+            summary="payments keeps its tables in the database of orders: one system's lock stops the other's reads",
+            stage="mesh",
+            exposed_by="payments-database-locked",
+            breaks="payments-database-locked x track-order",
+        ),
+        Variant(
+            name="no-outlier-detection",
+            disables="outlier-detection",
+            summary="sidecars never leave a silent callee alone: every browse waits out its attempts first",
+            stage="mesh",
+            exposed_by="storefront-inventory-blackhole",
+            breaks="storefront-inventory-blackhole x browse",
+        ),
     )
 }
 """By name. `stages verify --variant NAME` must end invalid for each of them."""

@@ -1,7 +1,7 @@
 """What chaos may rely on in whoever holds its faults: one suite, on the fake and on the real local cloud.
 
 Every case starts from a deployment in which no fault is on, and leaves it so. Faults of calls are tried on stage
-sync, those of messages on stage async.
+sync, those of messages on stage async, those of sidecars and what is behind them on stage mesh.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ from chaos.faults_broker import (
     BrokerThrottle,
     KillInFlight,
 )
+from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
 from chaos.lease import CloudError, State
+from chaos.parts import links, parts
 from chaos.testing import serving
-from stages.catalogue import ASYNC
+from stages.catalogue import ASYNC, MESH
 from stages.messaging import messaging
 from workloads.client import NotReady, Shopper
 
@@ -70,6 +72,26 @@ OF_MESSAGES: tuple[Fault, ...] = (
     BrokerPoison(queue="payments-commands", count=1),
     KillInFlight(service="payments", wire="payments-broker", delay_ms=200),
     Latency(wire="orders-broker", delay_ms=100),
+)
+
+OF_MESH: tuple[Fault, ...] = (
+    Kill(service="inventory-sidecar"),
+    Kill(service="fulfilment-gateway"),
+    Pause(service="fulfilment-control"),
+    Blackhole(wire="storefront-inventory"),
+    Reset(wire="storefront-inventory"),
+    Refuse(wire="storefront-inventory"),
+    Bandwidth(wire="storefront-inventory", bytes_per_s=1000),
+    Latency(wire="storefront-analytics", delay_ms=10, jitter_ms=4, seed=1),
+    KillInFlight(service="payments", wire="payments-broker", delay_ms=200),
+    Partition(cluster="commerce", from_="fulfilment"),
+    Partition(cluster="payments"),
+    RegistryOutage(registry="registry"),
+    CertificateExpired(service="inventory"),
+    GarbageConfig(service="storefront-sidecar"),
+    Canary(service="inventory", share_percent=50),
+    RootRotation(authority="authority"),
+    ClusterOutage(cluster="payments"),
 )
 
 KILL = EVERY[0]
@@ -120,6 +142,22 @@ def deployed(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
 def deployed_async(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     with deploying(request.param, "async") as found:
         yield found
+
+
+@pytest.fixture(scope="module", params=["fake", "real"])
+def deployed_mesh(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    with deploying(request.param, "mesh") as found:
+        yield found
+
+
+@pytest.fixture
+def mesh(deployed_mesh: tuple[str, str]) -> Iterator[LocalCloud]:
+    """The cloud of a deployment 'shop' of stage mesh in which nothing is broken."""
+    with LocalCloud(deployed_mesh[0]) as client:
+        assert client.live("shop").faults == ()
+        yield client
+        for held in client.live("shop").faults:
+            client.end("shop", held.lease)
 
 
 @pytest.fixture
@@ -179,6 +217,11 @@ def test_a_fault_of_messages_is_seen_while_its_lease_is_on_and_not_after_its_und
     is_seen_while_it_is_on(broker, "shop", fault)
 
 
+@pytest.mark.parametrize("fault", OF_MESH, ids=named)
+def test_a_fault_of_the_mesh_is_seen_while_its_lease_is_on_and_not_after_its_undo(mesh, fault) -> None:
+    is_seen_while_it_is_on(mesh, "shop", fault)
+
+
 def is_seen_while_it_is_on(cloud: LocalCloud, shop: str, fault: Fault) -> None:
     def bites() -> bool:
         state = cloud.renew(shop, "bite", 10)
@@ -187,10 +230,10 @@ def is_seen_while_it_is_on(cloud: LocalCloud, shop: str, fault: Fault) -> None:
             place_an_order(deployment.edge)
         return observe.look(fault, deployment, state.evidence).bites
 
-    state = cloud.put(shop, "bite", fault, 10)
+    state = cloud.put(shop, "bite", fault, 10 + fault.slow_s)
     assert (state.state, dict(state.fault)) == (State.ON, fault.spec())
     assert state.evidence
-    eventually(bites, 15, f"{fault} shows")
+    eventually(bites, 15 + fault.slow_s, f"{fault} shows")
     assert [held.lease for held in cloud.live(shop).faults] == ["bite"]
     assert cloud.end(shop, "bite").state is State.UNDONE
     assert cloud.live(shop).faults == ()
@@ -239,6 +282,38 @@ def test_an_unknown_target_of_messages_is_refused_and_nothing_happens(broker, fa
         broker.put("shop", "lost", fault, 10)
     assert (caught.value.definite, caught.value.status) == (True, 409)
     assert broker.live("shop").faults == ()
+
+
+def test_a_registry_and_an_authority_are_known_as_our_own(mesh) -> None:
+    live = mesh.live("shop")
+    assert (live.registries, live.authorities) == ({"registry"}, {"authority"})
+
+
+def test_the_record_names_every_part_of_the_mesh_and_every_link(mesh) -> None:
+    deployment = mesh.live("shop").deployment
+    assert {*deployment.parts} == {*parts(MESH)}
+    assert {name for name in deployment.wires if name in links(MESH)} == {*links(MESH)}
+    sidecars = [part for part in deployment.parts.values() if part.role == "sidecar"]
+    assert {part.of for part in sidecars} == {s.name for s in MESH.services}
+    assert all("inbound" in part.ports for part in sidecars)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Kill(service="billing-sidecar"),
+        Partition(cluster="commerce", from_="moon"),
+        RegistryOutage(registry="dns"),
+        RootRotation(authority="state"),
+        Canary(service="billing", share_percent=50),
+    ],
+    ids=named,
+)
+def test_an_unknown_part_of_the_mesh_is_refused_and_nothing_happens(mesh, fault) -> None:
+    with pytest.raises(CloudError) as caught:
+        mesh.put("shop", "lost", fault, 10)
+    assert (caught.value.definite, caught.value.status) == (True, 409)
+    assert mesh.live("shop").faults == ()
 
 
 def test_injecting_twice_under_one_lease_is_injecting_once(cloud, shop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from chaoslib.experiment import ensure_experiment_is_valid
@@ -11,13 +12,16 @@ import chaos
 from chaos import experiment
 from chaos.catalogue import NOT_KILLED, QUICK_COUNT, fault_named, faults_of
 from chaos.decidable import problems
-from chaos.faults import Blackhole, CpuStarve, DatabaseSlow, Fault, Kill, Latency
+from chaos.faults import Bandwidth, Blackhole, ClusterOutage, CpuStarve, DatabaseSlow, Fault, Kill, Latency, Pause
 from chaos.faults_broker import BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
+from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
+from chaos.parts import links, parts
 from chaos.spec import CLASSES, FaultError, from_spec
 from chaos.support import SUPPORT, refusal
 from stages.blast_radius import Impact
 from stages.catalogue import ASYNC, MESH, STAGES, SYNC, VARIANTS
 from stages.messaging import messaging
+from stages.model import Mesh
 
 TIMEOUT_MS = SYNC.channel("orders-payments").timeout_ms or 0
 SLO_MS = SYNC.operation("track-order").latency_slo_ms
@@ -86,6 +90,13 @@ def test_a_spec_that_is_wrong_in_several_ways_is_refused_with_all_of_them() -> N
         ({"kind": "broker-duplicate", "broker": "broker", "share": 1}, "share=1 must lie between 0 and 1"),
         ({"kind": "broker-poison", "queue": "q", "count": 0}, "count=0 must be at least 1"),
         ({"kind": "kill-in-flight", "service": "a", "delay_ms": 5}, "'wire' is missing"),
+        ({"kind": "partition", "cluster": "a", "from_": "b"}, "unknown field 'from_'"),
+        ({"kind": "canary", "service": "a", "share_percent": 101}, "share_percent=101 must be at most 100"),
+        ({"kind": "canary", "service": "a", "share_percent": 0}, "share_percent=0 must be at least 1"),
+        (
+            {"kind": "canary", "service": "a", "share_percent": 5, "defect": "ugly"},
+            "defect='ugly' must be one of failing, slow, none",
+        ),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(spec, said) -> None:
@@ -134,6 +145,94 @@ def test_a_wire_to_the_broker_carries_all_messages_of_its_service() -> None:
     assert len(theirs) == 6
 
 
+@pytest.mark.parametrize(
+    ("fault", "spec"),
+    [
+        (Partition(cluster="a", from_="b"), {"kind": "partition", "cluster": "a", "from": "b"}),
+        (Partition(cluster="a"), {"kind": "partition", "cluster": "a", "from": "*"}),
+        (RegistryOutage(registry="registry"), {"kind": "registry-outage", "registry": "registry"}),
+        (CertificateExpired(service="inventory"), {"kind": "certificate-expired", "service": "inventory"}),
+        (GarbageConfig(service="orders-sidecar"), {"kind": "garbage-config", "service": "orders-sidecar"}),
+        (RootRotation(authority="authority"), {"kind": "root-rotation", "authority": "authority"}),
+        (
+            Canary(service="inventory", share_percent=10),
+            {"kind": "canary", "service": "inventory", "share_percent": 10, "defect": "failing"},
+        ),
+    ],
+)
+def test_a_fault_of_the_mesh_is_asked_for_in_these_words(fault, spec) -> None:
+    assert fault.spec() == spec
+    assert from_spec(spec) == fault
+
+
+TO_INVENTORY = frozenset({"storefront-inventory", "orders-inventory"})
+
+
+@pytest.mark.parametrize(
+    ("fault", "impact"),
+    [
+        (Kill(service="fulfilment-gateway"), Impact(down=frozenset({"fulfilment-gateway"}))),
+        (Kill(service="inventory-sidecar"), Impact(cut=TO_INVENTORY)),
+        (Pause(service="inventory-sidecar"), Impact(cut=TO_INVENTORY)),
+        (Pause(service="fulfilment-control"), Impact(down=frozenset({"fulfilment-control"}))),
+        (CertificateExpired(service="inventory"), Impact(cut=frozenset({"storefront-inventory"}))),
+        (Partition(cluster="commerce", from_="payments"), Impact()),
+        (Partition(cluster="fulfilment"), Impact(cut=frozenset({"storefront-inventory"}))),
+        (
+            Partition(cluster="commerce"),
+            Impact(cut=frozenset({"storefront-inventory", "storefront-cache", "storefront-analytics"})),
+        ),
+        (RegistryOutage(registry="registry"), Impact(down=frozenset({"registry"}))),
+        (GarbageConfig(service="storefront-sidecar"), Impact()),
+        (RootRotation(authority="authority"), Impact()),
+        (Canary(service="inventory", share_percent=50), Impact(cut=frozenset({"storefront-inventory"}))),
+        (
+            Canary(service="inventory", share_percent=50, defect="slow"),
+            Impact(delay_ms={"storefront-inventory": 600}),
+        ),
+        (Canary(service="inventory", share_percent=50, defect="none"), Impact()),
+    ],
+    ids=str,
+)
+def test_a_fault_of_the_mesh_tells_the_model_what_it_does(fault, impact) -> None:
+    assert fault.impact(MESH) == impact
+
+
+def test_the_storefronts_sidecar_takes_the_users_with_it() -> None:
+    cut = Kill(service="storefront-sidecar").impact(MESH).cut
+    assert cut == {"users-storefront", *(c.name for c in MESH.channels if c.caller == "storefront")}
+
+
+def test_two_clusters_are_parted_in_both_directions_and_nothing_else_is() -> None:
+    both = Partition(cluster="fulfilment", from_="commerce")
+    assert both.touches(MESH) == {"storefront-inventory", "commerce-fulfilment-link", "fulfilment-commerce-link"}
+    assert len([link for link in Partition(cluster="payments").touches(MESH) if link in links(MESH)]) == 6
+
+
+def test_every_two_clusters_are_parted_once() -> None:
+    pairs = [{f.cluster, f.from_} for named in faults_of(MESH) if isinstance(f := named.fault, Partition)]
+    names = [c.name for c in MESH.clusters]
+    assert sorted(map(sorted, pairs)) == sorted(sorted((a, b)) for n, a in enumerate(names) for b in names[n + 1 :])
+
+
+def test_the_loss_of_a_cluster_takes_its_sidecars_gateway_and_control_plane_too() -> None:
+    assert ClusterOutage(cluster="payments").touches(MESH) == {
+        "payments",
+        "payments-sidecar",
+        "payments-gateway",
+        "payments-control",
+    }
+
+
+@pytest.mark.parametrize("stage", [SYNC, ASYNC], ids=lambda s: s.name)
+def test_without_a_mesh_there_is_none_of_its_parts_and_faults(stage) -> None:
+    assert dict(parts(stage)) == dict(links(stage)) == {}
+    of_mesh = (Partition, RegistryOutage, CertificateExpired, GarbageConfig, RootRotation, Canary)
+    assert [named.name for named in faults_of(stage) if isinstance(named.fault, of_mesh)] == []
+    for fault in (Kill(service="payments-sidecar"), RegistryOutage(registry="registry")):
+        assert f"stage {stage.name!r} has no {fault.target.split()[0]}" in problems(fault, stage)[0]
+
+
 def test_the_loss_of_a_cluster_kills_what_lives_there() -> None:
     impact = fault_named(MESH, "fulfilment-cluster-outage").fault.impact(MESH)
     assert impact == Impact(down=frozenset({"inventory", "shipping"}), crashed=frozenset({"inventory", "shipping"}))
@@ -143,7 +242,7 @@ def test_the_loss_of_a_cluster_kills_what_lives_there() -> None:
 def test_every_cluster_is_lost_once_and_every_service_killed_but_the_few_with_a_reason(stage) -> None:
     faults = [named.fault for named in faults_of(stage)]
     lost = {f.cluster for f in faults if f.kind == "cluster-outage"}
-    killed = {f.service for f in faults if f.kind == "kill"}
+    killed = {f.service for f in faults if f.kind == "kill"} - {*parts(stage)}
     assert lost == {c.name for c in stage.clusters}
     assert killed | set(NOT_KILLED) == {s.name for s in stage.services}
 
@@ -157,6 +256,16 @@ def test_a_quick_run_takes_four_faults_of_several_classes(stage) -> None:
     quick = [named for named in faults_of(stage) if named.quick]
     assert len(quick) == QUICK_COUNT
     assert len({named.fault.kind for named in quick}) > 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "fourth"),
+    [(SYNC, "orders-payments-latency"), (ASYNC, "broker-outage"), (MESH, "fulfilment-cluster-outage")],
+    ids=lambda s: getattr(s, "name", s),
+)
+def test_a_quick_run_shows_three_deaths_and_what_is_the_stages_own(stage, fourth) -> None:
+    quick = {named.name for named in faults_of(stage) if named.quick}
+    assert quick == {"payments-killed", "inventory-killed", "email-killed", fourth}
 
 
 def test_every_variant_is_exposed_by_a_fault_of_the_catalogue() -> None:
@@ -218,6 +327,45 @@ def test_a_fault_next_to_a_limit_is_reported_as_undecidable(fault: Fault, said: 
 )
 def test_a_fault_of_messages_next_to_a_limit_is_reported_as_undecidable(fault: Fault, said: str) -> None:
     assert said in " | ".join(problems(fault, ASYNC))
+
+
+SHORT_LIVED = replace(MESH, mesh=Mesh(certificate_ttl_s=60))
+LONG_CONNECTIONS = replace(MESH, mesh=Mesh(connection_age_ms=60_000))
+
+
+@pytest.mark.parametrize(
+    ("fault", "stage", "said"),
+    [
+        (Partition(cluster="commerce", from_="commerce"), MESH, "a cluster cannot be parted from itself"),
+        (Partition(cluster="commerce", from_="moon"), MESH, "has no cluster 'moon'"),
+        (RegistryOutage(registry="dns"), MESH, "has no registry 'dns'; it has registry"),
+        (RootRotation(authority="state"), MESH, "has no authority 'state'; it has authority"),
+        (GarbageConfig(service="storefront-gateway"), MESH, "has no service 'storefront-gateway'"),
+        (Canary(service="inventory", share_percent=10), MESH, "shows in 5.0% of the calls, less than the 20% it takes"),
+        (Canary(service="payments", share_percent=50), MESH, "nobody calls it"),
+        (
+            Canary(service="orders", share_percent=50, defect="slow"),
+            MESH,
+            "adds up to 600 ms to 'track-order', too close to its SLO of 800 ms",
+        ),
+        (Pause(service="fulfilment-control"), SHORT_LIVED, "certificate_ttl_s=60 is too short"),
+        (CertificateExpired(service="inventory"), LONG_CONNECTIONS, "live on for connection_age_ms=60000"),
+        (RootRotation(authority="authority"), LONG_CONNECTIONS, "live on for connection_age_ms=60000"),
+    ],
+    ids=str,
+)
+def test_a_fault_of_the_mesh_that_hangs_on_chance_is_reported_as_undecidable(fault, stage, said) -> None:
+    assert said in " | ".join(problems(fault, stage))
+
+
+def test_between_sidecars_a_delay_counts_twice_since_a_new_connection_greets_first() -> None:
+    delay = Latency(wire="storefront-analytics", delay_ms=100)
+    assert problems(delay, ASYNC) == []
+    assert "too close to its timeout_ms=500" in problems(delay, MESH)[0]
+
+
+def test_what_trickles_between_sidecars_is_too_late_even_for_a_small_answer() -> None:
+    assert problems(Bandwidth(wire="storefront-inventory", bytes_per_s=1000), MESH) == []
 
 
 def test_a_short_distance_to_the_broker_can_be_decided() -> None:

@@ -14,9 +14,10 @@ import pytest
 from chaos import target
 from chaos.faults import DatabaseLocked, Kill, Latency, Pause, Refuse
 from chaos.faults_broker import BrokerOutage, BrokerPoison, BrokerSlow, KillInFlight
+from chaos.faults_mesh import Canary, GarbageConfig, Partition, RegistryOutage, RootRotation
 from chaos.guard import Facts, Refused, check
 from chaos.lease import CloudError, LeaseState, Live, State
-from stages.deployment import Deployment, Instance, Wire
+from stages.deployment import Deployment, Instance, Part, Wire
 
 
 @pytest.fixture
@@ -181,6 +182,77 @@ def test_two_faults_of_one_broker_do_not_meet(facts: Facts, held, wanted, said: 
     there = with_messages(facts)
     on = LeaseState(lease="theirs", state=State.ON, fault=held.spec())
     live = replace(there.live(), faults=(on,))
+    assert said in refusal(replace(there, fault=wanted, live=lambda: live))
+
+
+def with_a_mesh(facts: Facts, *, admin: str = "http://127.0.0.1:5", **live: object) -> Facts:
+    """A stage with sidecars; `live` says what of registry and authority the target runs itself."""
+    sidecar = Part(
+        role="sidecar",
+        of="payments",
+        cluster="payments",
+        version="v1",
+        admin=admin,
+        pid=1,
+        log="",
+        ports={"inbound": 6},
+    )
+    services = {
+        "payments": Instance(url="http://127.0.0.1:2", cluster="payments", pid=1, log=""),
+        "inventory": Instance(url="http://127.0.0.1:3", cluster="fulfilment", pid=1, log=""),
+    }
+    record = replace(facts.record, stage="mesh", services=services, parts={"payments-sidecar": sidecar})
+    ours: dict[str, object] = {"registries": frozenset({"registry"}), "authorities": frozenset({"authority"}), **live}
+    return replace(facts, record=record, live=lambda: Live(deployment=record, faults=(), **ours))
+
+
+OF_MESH = (
+    Kill(service="payments-sidecar"),
+    GarbageConfig(service="payments-sidecar"),
+    Canary(service="payments", share_percent=50),
+    Partition(cluster="payments", from_="fulfilment"),
+    Partition(cluster="payments"),
+    RegistryOutage(registry="registry"),
+    RootRotation(authority="authority"),
+)
+
+
+@pytest.mark.parametrize("fault", OF_MESH, ids=str)
+def test_a_part_of_our_own_mesh_may_be_broken(facts: Facts, fault) -> None:
+    check(replace(with_a_mesh(facts), fault=fault))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Kill(service="orders-sidecar"), "no service 'orders-sidecar'; it has inventory, payments, payments-sidecar"),
+        (Partition(cluster="payments", from_="moon"), "no cluster 'moon'; it has fulfilment, payments"),
+        (RegistryOutage(registry="dns"), "no registry 'dns'; it has registry"),
+        (RootRotation(authority="state"), "no authority 'state'; it has authority"),
+    ],
+    ids=str,
+)
+def test_an_unknown_part_of_a_mesh_is_refused(facts: Facts, fault, said: str) -> None:
+    assert said in refusal(replace(with_a_mesh(facts), fault=fault))
+
+
+def test_a_part_off_this_machine_is_refused(facts: Facts) -> None:
+    far = replace(with_a_mesh(facts, admin="http://10.0.0.7:80"), fault=OF_MESH[0])
+    assert "service payments-sidecar is at '10.0.0.7'" in refusal(far)
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "said"),
+    [
+        (OF_MESH[6], OF_MESH[0], "already on payments-sidecar"),
+        (OF_MESH[2], OF_MESH[0], "already on payments-sidecar"),
+        (OF_MESH[4], OF_MESH[3], "already on fulfilment-payments-link, payments-fulfilment-link"),
+    ],
+    ids=str,
+)
+def test_two_faults_of_one_part_of_the_mesh_do_not_meet(facts: Facts, held, wanted, said: str) -> None:
+    there = with_a_mesh(facts)
+    live = replace(there.live(), faults=(LeaseState(lease="theirs", state=State.ON, fault=held.spec()),))
     assert said in refusal(replace(there, fault=wanted, live=lambda: live))
 
 

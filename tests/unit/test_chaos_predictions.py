@@ -68,10 +68,30 @@ CLUSTERS = {
     "engagement-cluster-outage": ". ~ ~ . . X",
 }
 
+SIDECARS = {
+    "analytics-killed": ". ~ . . . o",  # across clusters the storefront has a fallback: the cache's last figures
+    "fulfilment-gateway-killed": "o . . . . .",  # storefront-inventory is the only call into it
+    "engagement-gateway-killed": ". . . . . X",  # analytics, and the cache that would answer instead
+    "inventory-sidecar-killed": "o . ~ . ~ .",  # neither called nor at the broker: as if inventory were gone
+    "payments-sidecar-killed": ". . ~ . ~ .",
+    "registry-outage": ". . . . . .",
+    "fulfilment-control-paused": ". . . . . .",
+    "storefront-garbage-config": ". . . . . .",
+    "inventory-certificate-expired": "o . . . . .",  # its messages need no certificate
+    "root-rotated": ". . . . . .",
+    "inventory-canary-failing": "o . . . . .",  # of a quarter of the requests
+    "commerce-fulfilment-partitioned": "o . . . . .",  # orders commands inventory over the broker
+    "commerce-payments-partitioned": ". . . . . .",  # nobody calls payments
+    "commerce-engagement-partitioned": ". . . . . X",  # mails and figures come over the broker
+    "fulfilment-payments-partitioned": ". . . . . .",
+    "fulfilment-engagement-partitioned": ". . . . . .",
+    "payments-engagement-partitioned": ". . . . . .",
+}
+
 EXPECTED = {
     "sync": CALLS,
     "async": {**MESSAGES, "shop-cluster-outage": "X X X X X X"},
-    "mesh": {**MESSAGES, **CLUSTERS},
+    "mesh": {**MESSAGES, **CLUSTERS, **SIDECARS},
 }
 
 
@@ -91,6 +111,24 @@ def test_a_slow_broker_delays_by_the_messages_and_says_how_much() -> None:
         "place-order is delayed because storefront calls orders synchronously, and orders commands shipping by "
         "message, and its messages take 12000 ms longer in all, past the 3000 ms of order-completed"
     )
+
+
+def test_a_sidecar_takes_its_service_with_it_and_the_sentence_says_so() -> None:
+    because = {name: p.because for name, p in predictions(MESH)["inventory-sidecar-killed"].items()}
+    assert because["browse"] == (
+        "browse is degraded because storefront calls inventory synchronously, and nothing gets through between "
+        "storefront and inventory, so cache answers instead"
+    )
+    assert because["place-order"] == (
+        "place-order is delayed because storefront calls orders synchronously, and orders commands inventory by "
+        "message, and nothing gets through between orders and inventory"
+    )
+
+
+def test_the_loss_of_a_cluster_spares_every_operation_that_does_not_live_there() -> None:
+    lost = {named.fault.cluster: predictions(MESH)[named.name] for named in faults_of(MESH) if named.name in CLUSTERS}
+    alone = {c: [o for o, p in by.items() if p.effect == "failing"] for c, by in lost.items() if c != "commerce"}
+    assert alone == {"fulfilment": [], "payments": [], "engagement": ["insights"]}
 
 
 def test_the_radius_over_the_faults_that_two_stages_share_falls_and_never_rises() -> None:
