@@ -8,27 +8,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chaos.driver import ChaosDriver, ChaosDriverError
 from infra.local.errors import CloudError, Conflict, Invalid, NotFound
 from infra.local.target import LocalTarget
 from infra.naming import deployment_problems
 from loadtests.driver import LoadError, LocustDriver
-from stages.check import Outstanding, PolicyTry
+from stages.catalogue import STAGES
+from stages.check import Credential, Outstanding, PolicyTry
 from stages.deployment import Deployment
 from stages.history import Audit, DeadLetter
 from stages.model import Stage, Variant
 from suite.ports import Backlog, BadInput, Footprint, Letter, Redriven, SuiteError
+
+if TYPE_CHECKING:
+    from infra.local.mesh.policyprobe import Try
 
 STOCK_RATE_PER_S = 25.0
 """Orders placed per second while the stock is put by: no more work per second than the default load is."""
 
 RESTOCK_S = 15.0
 """A shop that has not confirmed the orders by then is not well, which the baseline will tell better."""
-
-DEPLOYABLE_PARTS = {"broker"}
-"""The shared parts that the local target can run today."""
 
 _AUDIT_FIELDS = tuple(f.name for f in fields(Audit))
 
@@ -41,9 +42,7 @@ class LocalStages:
             self._local = LocalTarget()
 
     def cannot(self, stage: Stage) -> list[str]:
-        missing = sorted({part.name for part in stage.shared} - DEPLOYABLE_PARTS)
-        why = [f"the local target has no {' and no '.join(missing)} yet"] if missing else []
-        return [*why, *self._local.problems()]
+        return [*self._local.problems(), *(self._local.mesh_problems() if stage.mesh else ())]
 
     def up(
         self,
@@ -119,9 +118,15 @@ class LocalStages:
         ]
 
     def policy(self, deployment: Deployment) -> list[PolicyTry]:
-        if not deployment.parts:
+        stage = STAGES[deployment.stage]
+        if stage.mesh is None:
             return []
-        raise SuiteError("the local target cannot try calls yet")
+        from infra.local.mesh.policyprobe import measure  # cryptography, which no other stage needs
+
+        try:
+            return [_policy_try(stage, one) for one in measure(stage, deployment)]
+        except (KeyError, ValueError, OSError) as error:
+            raise SuiteError(f"the calls of {deployment.name} cannot be tried: {error}") from error
 
     def mesh_status(self, deployment: Deployment) -> Mapping[str, Mapping[str, Any]]:
         clusters = {part.cluster for part in deployment.parts.values() if part.role == "control"}
@@ -144,6 +149,26 @@ class LocalStages:
         with _translated():
             found = self._local.heal(name)
         return list(found["healed"]), list(found["left"])
+
+
+def _policy_try(stage: Stage, one: Try) -> PolicyTry:
+    """A probe's finding in the words of the check; what is neither allowed nor denied is not known."""
+    from infra.local.mesh.policyprobe import stranger
+
+    credential = Credential(str(one.credential))
+    shown = {
+        Credential.OTHER: stranger(stage, one.caller, one.callee),
+        Credential.PLAINTEXT: "",
+    }.get(credential, one.caller)
+    known = {"allowed": True, "denied": False}
+    return PolicyTry(
+        caller=one.caller,
+        callee=one.callee,
+        credential=credential,
+        shown=shown,
+        allowed=known.get(one.seen.partition(":")[0]),
+        answer=one.seen,
+    )
 
 
 def _status(directory: Path, cluster: str) -> Mapping[str, Any]:

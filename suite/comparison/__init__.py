@@ -4,7 +4,8 @@
     the stages' models ----------+-- compare --> blast radius side by side, what changed and why, the price paid
     each fault's impact ---------+
 
-radius       how far do faults reach, over those that all stages have
+radius       how far do faults reach, over those that all stages have, and over the loss of a cluster
+clusters     what lives in each cluster, and does its loss leave everything else alone
 operations   what do users wait for, how long, and when is the rest done
 faults       fault by fault: better, worse, the same, or not decided; and why a stage lacks one
 price        what does a stage cost, and of how many parts does it consist
@@ -22,10 +23,11 @@ from stages.blast_radius import Impact
 from stages.check import Verdict, worst
 from stages.diff import diff
 from stages.model import Stage
+from suite.comparison.clusters import ideal, lost_clusters, shared_parts
 from suite.comparison.faults import compared_faults
 from suite.comparison.operations import compared_operations
 from suite.comparison.price import price
-from suite.comparison.radius import Reach, falls, reach, shared_faults, why_falls
+from suite.comparison.radius import Reach, compared_rows, falls, reach, why_falls
 from suite.comparison.telling import bought, paid
 
 __all__ = ["compare"]
@@ -40,13 +42,14 @@ def compare(
 
     `documents`: the stages of verdict.json by name, in the order of the path. `stages`: at least their models.
     `impacts`: by stage, then by fault, what the fault takes from that stage's graph.
-    `verdict` is valid where the blast radius strictly falls with every step for which that was predicted, invalid
-    where it surely does not, else unknown. Raise ValueError for less than two stages.
+    `verdict` is valid where the blast radius strictly falls with every step for which that was predicted (a step for
+    which it was not promises nothing), invalid where it surely does not, else unknown.
+    Raise ValueError for less than two stages.
     """
     if len(documents) < 2:
         raise ValueError(f"a comparison needs two stages at least, not {len(documents)}: {', '.join(documents)}")
     models = {name: stages[name] for name in documents}
-    shared = shared_faults(documents)
+    shared = compared_rows(documents, models)
     radii = {name: reach(documents[name]["matrix"], shared, models[name]) for name in documents}
     operations = compared_operations(documents, models)
     faults = compared_faults(documents, models, impacts)
@@ -58,7 +61,13 @@ def compare(
         "falls": _all([step["falls"] for step in steps]),
         "because": "; ".join(step["because"] for step in steps),
         "steps": steps,
-        "blast_radius": {"faults": list(shared), "stages": {name: radii[name].document() for name in documents}},
+        "blast_radius": {
+            "faults": list(shared),
+            "stages": {name: radii[name].document() for name in documents},
+            "ideal": ideal(models.values()),
+            "shared": {name: shared_parts(model) for name, model in models.items()},
+        },
+        "clusters": [row for name in documents for row in lost_clusters(documents[name], models[name])],
         "operations": operations,
         "faults": faults,
         "price": prices,
@@ -82,7 +91,8 @@ def _step(
     changed = diff(before, after, pairs)
     measured = falls(radii[before.name], radii[after.name]) if shared else None
     foreseen = radii[after.name].predicted < radii[before.name].predicted
-    verdict = {True: Verdict.VALID, False: Verdict.INVALID if foreseen else Verdict.VALID, None: Verdict.UNKNOWN}
+    promised = {True: Verdict.VALID, False: Verdict.INVALID, None: Verdict.UNKNOWN}[measured]
+    verdict = promised if foreseen or not shared else Verdict.VALID
     return {
         "before": before.name,
         "after": after.name,
@@ -90,10 +100,10 @@ def _step(
         "reason": after.reason,
         "sentences": diff(before, after).sentences(),
         "predicted_changes": [asdict(mode) for mode in changed.failure_modes],
-        "verdict": str(verdict[measured]),
+        "verdict": str(verdict),
         "falls": measured,
         "predicted_to_fall": foreseen,
-        "because": why_falls(before.name, after.name, radii, len(shared), measured, foreseen),
+        "because": why_falls(before.name, after.name, radii, shared, measured, foreseen),
     }
 
 

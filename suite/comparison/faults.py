@@ -16,6 +16,10 @@ ABOUT_MESSAGES = frozenset({"poisoned", "publishing", "deleting", "duplicates", 
 """Words in the names of faults that need messages, though they name a service that other stages have as well."""
 
 
+ABOUT_MESHES = frozenset({"sidecar", "gateway", "control", "garbage", "certificate", "root", "canary", "partitioned"})
+"""Words in the names of faults that need a mesh, though they may name a service or cluster of other stages too."""
+
+
 def compared_faults(
     documents: Mapping[str, Json],
     stages: Mapping[str, Stage],
@@ -97,6 +101,8 @@ def _said(name: str, cell: Json, reason: str) -> str:
 
 def why_missing(fault: str, having: Stage, lacking: Stage) -> str:
     """Why a stage has no such fault: what it is aimed at does not exist there. The name says the target."""
+    if lacking.mesh is None and having.mesh is not None and set(fault.split("-")) & ABOUT_MESHES:
+        return f"{lacking.name} has no mesh"
     target = _target(fault, having)
     for kind, before, after in (
         ("shared part", having.shared, lacking.shared),

@@ -32,6 +32,13 @@ def parts(stage: Stage) -> dict[str, Any]:
         "topics": len(needed.topics),
         "dead_letter_queues": len(needed.queues),
         "clusters": len(stage.clusters),
+        **_mesh(stage),
         "shared": [part.name for part in stage.shared],
         "gaps": [gap.name for gap in stage.gaps],
     }
+
+
+def _mesh(stage: Stage) -> dict[str, int]:
+    """What stands beside the services: a sidecar each, a gateway and a control plane per cluster."""
+    services, clusters = (len(stage.services), len(stage.clusters)) if stage.mesh is not None else (0, 0)
+    return {"sidecars": services, "gateways": clusters, "control_planes": clusters}

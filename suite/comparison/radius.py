@@ -2,6 +2,10 @@
 
 Shares of (fault, operation) cells, weighted by traffic, as in `stages.check.radius`; here also by effect, because a
 fault that delays is not as bad as one that fails.
+
+Stages that are cut into clusters differently have no cluster's outage in common, and yet all of them can lose one. One
+row stands for that, LOST: the mean over all outages of a stage, as if a cluster were lost at random. It counts only
+where every cluster of every stage was lost in the run.
 """
 
 from __future__ import annotations
@@ -9,25 +13,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from stages.blast_radius import Effect
 from stages.model import Stage
-from suite.report.words import figure
+from suite.report.words import count, figure
 
 UNKNOWN = "unknown"
 """The measured class of a cell that was not decided."""
+
+LOST = "a cluster is lost"
+"""Stands for the outages of all clusters of a stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
     """How far the faults reach at one stage."""
 
-    total: int
+    total: Fraction
     """Weight of all cells."""
-    foreseen: Mapping[str, int]
+    foreseen: Mapping[str, Fraction]
     """Weight by predicted effect."""
-    seen: Mapping[str, int]
+    seen: Mapping[str, Fraction]
     """Weight by measured effect, `UNKNOWN` included."""
 
     @property
@@ -49,7 +57,7 @@ class Reach:
     def measured(self) -> float:
         """Among the decided cells; the middle of low and high where none is."""
         decided = self.total - self.seen.get(UNKNOWN, 0)
-        return self.low * self.total / decided if decided else (self.low + self.high) / 2
+        return float(self.low * self.total / decided) if decided else (self.low + self.high) / 2
 
     def document(self) -> dict[str, Any]:
         """As in verdict.json."""
@@ -67,8 +75,8 @@ class Reach:
             "effects": {name: round(self._share(self.seen, name), 4) for name in (*_EFFECTS, UNKNOWN)},
         }
 
-    def _share(self, weights: Mapping[str, int], *effects: str) -> float:
-        return sum(weights.get(e, 0) for e in effects) / self.total if self.total else 0.0
+    def _share(self, weights: Mapping[str, Fraction], *effects: str) -> float:
+        return float(sum((weights.get(e, Fraction()) for e in effects), Fraction()) / self.total) if self.total else 0.0
 
 
 _EFFECTS = tuple(effect.value for effect in Effect)
@@ -81,18 +89,36 @@ def shared_faults(documents: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]
     return tuple(name for name in rows[0] if all(name in row for row in rows))
 
 
-def reach(cells: Iterable[Mapping[str, Any]], faults: Iterable[str], stage: Stage) -> Reach:
-    """The reach of some faults at a stage, from the cells of its matrix."""
+def compared_rows(documents: Mapping[str, Mapping[str, Any]], stages: Mapping[str, Stage]) -> tuple[str, ...]:
+    """The rows that the radii are over: the faults that all stages have, and LOST where their clusters differ."""
+    shared = shared_faults(documents)
+    lost = {name: set(outages(stages[name])) for name in documents}
+    differ = len({frozenset(names) for names in lost.values()}) > 1
+    complete = all(lost[name] <= {cell["fault"] for cell in documents[name]["matrix"]} for name in documents)
+    if not differ or not complete:
+        return shared
+    return (*(fault for fault in shared if not any(fault in names for names in lost.values())), LOST)
+
+
+def outages(stage: Stage) -> dict[str, str]:
+    """The fault by which each cluster is lost -> the cluster."""
+    return {f"{cluster.name}-cluster-outage": cluster.name for cluster in stage.clusters}
+
+
+def reach(cells: Iterable[Mapping[str, Any]], rows: Iterable[str], stage: Stage) -> Reach:
+    """The reach of some rows at a stage, from the cells of its matrix."""
     weights = {o.name: o.weight for o in stage.operations}
-    chosen = frozenset(faults)
-    foreseen: Counter[str] = Counter()
-    seen: Counter[str] = Counter()
+    shares = dict.fromkeys(rows, Fraction(1))
+    if shares.pop(LOST, None):
+        shares |= dict.fromkeys(outages(stage), Fraction(1, len(stage.clusters)))
+    foreseen: dict[str, Fraction] = Counter()  # type: ignore[assignment]  # typed for whole numbers only
+    seen: dict[str, Fraction] = Counter()  # type: ignore[assignment]
     for cell in cells:
-        if cell["fault"] in chosen and cell["operation"] in weights:
-            weight = weights[cell["operation"]]
+        if cell["fault"] in shares and cell["operation"] in weights:
+            weight = weights[cell["operation"]] * shares[cell["fault"]]
             foreseen[cell["predicted"]] += weight
             seen[cell["measured"]] += weight
-    return Reach(total=seen.total(), foreseen=foreseen, seen=seen)
+    return Reach(total=sum(seen.values(), Fraction()), foreseen=foreseen, seen=seen)
 
 
 def falls(before: Reach, after: Reach) -> bool | None:
@@ -103,16 +129,26 @@ def falls(before: Reach, after: Reach) -> bool | None:
 
 
 def why_falls(
-    before: str, after: str, radii: Mapping[str, Reach], faults: int, measured: bool | None, foreseen: bool
+    before: str,
+    after: str,
+    radii: Mapping[str, Reach],
+    rows: tuple[str, ...],
+    measured: bool | None,
+    foreseen: bool,
 ) -> str:
     """The sentence for `falls`, figures included."""
-    if faults == 0:
+    if not rows:
         return f"{before} and {after} have no fault in common"
     verb = {True: "falls", False: "does not fall", None: "may or may not fall"}[measured]
-    known = "1 fault" if faults == 1 else f"{faults} faults"
     aside = "" if foreseen or measured is not False else "; nor was it predicted to under these faults"
     figures = f"{_between(radii[before])} at {before}, {_between(radii[after])} at {after}"
-    return f"the blast radius {verb}: {figures}, under the {known} that both have{aside}"
+    return f"the blast radius {verb}: {figures}, under {_under(rows)}{aside}"
+
+
+def _under(rows: tuple[str, ...]) -> str:
+    faults = [row for row in rows if row != LOST]
+    said = [f"the {count(len(faults), 'fault')} that both have"] if faults else []
+    return " and ".join([*said, *(["the loss of a cluster"] if LOST in rows else [])])
 
 
 def _between(found: Reach) -> str:

@@ -18,6 +18,8 @@ _RESOURCES = (
 )
 """Figures of the price, with the digits they are told with."""
 
+_THINGS = {"dead_letter_queues": "dead-letter queue", "control_planes": "control plane"}
+
 NOTABLE = 0.005
 """Shares closer than this are the same when written with two decimals."""
 
@@ -28,6 +30,7 @@ def bought(found: Json, step: Json) -> list[str]:
     return [
         *([step["because"]] if step["falls"] else []),
         *_failing(found["blast_radius"]["stages"], before, after),
+        *_contained(found["clusters"], step),
         *_accepted(found["operations"], step, "faster"),
         *_completed(found["operations"], before, after, later=False),
         *_gaps(found["price"], before, after, "closed"),
@@ -39,12 +42,14 @@ def paid(found: Json, step: Json) -> list[str]:
     before, after = step["before"], step["after"]
     return [
         *([step["because"]] if not step["falls"] else []),
+        *_reaching(found["clusters"], step),
         *_worse(found["faults"], step),
         *_accepted(found["operations"], step, "slower"),
         *_new_faults(found["faults"], before, after),
         *_completed(found["operations"], before, after, later=True),
         *_resources(found["price"], before, after),
         *_parts(found["price"], before, after),
+        *_still_shared(found["blast_radius"], before, after),
         *_gaps(found["price"], after, before, "open"),
     ]
 
@@ -57,6 +62,31 @@ def _failing(radii: Json, before: str, after: str) -> Iterator[str]:
     waited = radii[after]["effects"]["delayed"]
     if waited > radii[before]["effects"]["delayed"] + NOTABLE:
         yield f"{waited:.2f} are delayed: accepted in time, completed once the fault is over"
+
+
+def _contained(clusters: list[Json], step: Json) -> Iterator[str]:
+    """The losses of clusters that leave alone whatever does not live there."""
+    mine = [row for row in clusters if row["stage"] == step["after"]]
+    kept = [row["cluster"] for row in mine if row["contained"] and row["others"]]
+    if kept:
+        left = "unaffected or delayed whatever does not live there"
+        yield f"the loss of {listed(kept)}{' each' if len(kept) > 1 else ''} leaves {left}"
+
+
+def _reaching(clusters: list[Json], step: Json) -> Iterator[str]:
+    for row in clusters:
+        if row["stage"] == step["after"] and row["contained"] is False:
+            yield row["because"]
+
+
+def _still_shared(radius: Json, before: str, after: str) -> Iterator[str]:
+    """Why the radius is not the ideal: said once, at the step that separates."""
+    parts, ideal = radius["shared"][after], radius["ideal"]
+    if parts and not radius["shared"][before] and ideal:
+        yield (
+            f"ideal for {ideal['clusters']} clusters would be {ideal['share']:.2f}, against "
+            f"{radius['stages'][after]['measured']:.2f}: they still share {listed(parts)}"
+        )
 
 
 def _accepted(operations: list[Json], step: Json, change: str) -> Iterator[str]:
@@ -136,14 +166,15 @@ def _resources(prices: Json, before: str, after: str) -> Iterator[str]:
 
 def _parts(prices: Json, before: str, after: str) -> Iterator[str]:
     was, now = prices[before]["parts"], prices[after]["parts"]
-    kinds = ("services", "queues", "topics", "dead_letter_queues", "clusters")
+    kinds = ("services", "queues", "topics", "dead_letter_queues", "clusters", "sidecars", "gateways", "control_planes")
     more = [
-        count(now[kind] - was[kind], kind.removesuffix("s").replace("_", "-").replace("letter-q", "letter q"))
+        count(now[kind] - was[kind], _THINGS.get(kind, kind.removesuffix("s")))
         for kind in kinds
         if now[kind] > was[kind]
     ]
     new = [part for part in now["shared"] if part not in was["shared"]]
-    shared = [f"a {part} that all share" for part in new]
+    # a cluster's gateway is counted with the others, and said again where it is shared
+    shared = [f"a {part} that all share" for part in new if not part.endswith("-gateway")]
     if more or shared:
         yield f"on top come {listed([*more, *shared])}"
 

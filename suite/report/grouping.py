@@ -15,7 +15,7 @@ TITLES = {
     "dependency": "one database is slow or locked",
     "broker": "the broker or a message is bad",
     "cluster": "a whole cluster is lost",
-    "mesh": "discovery, gateways or identity fail",
+    "mesh": "discovery, gateways, identity or a new version fail",
     "other": "other faults",
 }
 
@@ -28,7 +28,13 @@ _WORDS: tuple[tuple[str, frozenset[str]], ...] = (
             | {"poisoned"}
         ),
     ),
-    ("mesh", frozenset({"discovery", "registry", "gateway", "certificate", "identity", "mesh"})),
+    (
+        "mesh",
+        frozenset(
+            {"discovery", "registry", "gateway", "certificate", "identity", "mesh"}
+            | {"sidecar", "control", "garbage", "root", "canary"}
+        ),
+    ),
     ("cluster", frozenset({"cluster", "outage", "partition", "partitioned"})),
     ("dependency", frozenset({"database", "db", "locked"})),
     ("process", frozenset({"kill", "killed", "pause", "paused", "starve", "starved", "cpu"})),

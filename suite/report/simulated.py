@@ -12,6 +12,7 @@ from typing import Literal
 
 from stages.blast_radius import Effect, Impact, Prediction, predict
 from stages.history import FaultEvent, FaultStep, Invocation, Outcome, Phase, Record, Stall, merged
+from stages.mesh import between, cluster_pairs
 from stages.model import Kind, Stage
 
 SampleKind = Literal["valid", "invalid", "unknown"]
@@ -65,12 +66,35 @@ def impacts(stage: Stage) -> dict[str, Impact]:
             found[f"{wire}-{what}"] = slow if what == "latency" else Impact(cut=frozenset({wire}))
     found["payments-database-locked"] = Impact(down=frozenset({"payments"}))
     found["inventory-database-slow"] = Impact()
-    found |= {f"{part.name}-outage": Impact(down=frozenset({part.name})) for part in stage.shared}
+    found |= {_lost(part.name): Impact(down=frozenset({part.name})) for part in stage.shared}
     found |= _impacts_on_messages(stage)
     for cluster in stage.clusters:
         inside = frozenset(stage.services_in(cluster.name))
         found[f"{cluster.name}-cluster-outage"] = Impact(down=inside, crashed=inside)
-    return found
+    return found | _impacts_on_the_mesh(stage)
+
+
+def _lost(part: str) -> str:
+    """Gateways are processes of a cluster, other shared parts have outages."""
+    return f"{part}-killed" if part.endswith("-gateway") else f"{part}-outage"
+
+
+def _impacts_on_the_mesh(stage: Stage) -> dict[str, Impact]:
+    if stage.mesh is None:
+        return {}
+    apart = {
+        f"{a}-{b}-partitioned": Impact(cut=frozenset(c.name for c in between(stage, a, b)))
+        for a, b in cluster_pairs(stage)
+    }
+    return apart | {
+        "inventory-sidecar-killed": Impact(down=frozenset({"inventory"})),
+        "payments-sidecar-killed": Impact(down=frozenset({"payments"})),
+        "fulfilment-control-paused": Impact(),
+        "storefront-garbage-config": Impact(),
+        "inventory-certificate-expired": Impact(cut=frozenset({"storefront-inventory"})),
+        "root-rotated": Impact(),
+        "inventory-canary-failing": Impact(),
+    }
 
 
 def _impacts_on_messages(stage: Stage) -> dict[str, Impact]:

@@ -10,11 +10,13 @@ from typing import Any
 import jsonschema
 import pytest
 
+from stages.blast_radius import predict
 from stages.catalogue import ASYNC, MESH, STAGES, SYNC
 from suite.bootstrap import fault_catalogue
 from suite.comparison import compare
 from suite.comparison.faults import why_missing
 from suite.comparison.operations import told, waited_for
+from suite.comparison.radius import LOST, compared_rows, reach
 from suite.report.simulated import impacts
 from suite.report.testing import Sample, sample
 
@@ -155,6 +157,10 @@ def test_a_measurement_against_the_prediction_is_not_explained_by_it(documents: 
         ("accounts-killed-publishing", ASYNC, SYNC, "sync sends no messages"),
         ("payments-cluster-outage", MESH, ASYNC, "async has no payments cluster"),
         ("shop-cluster-outage", SYNC, MESH, "mesh has no shop cluster"),
+        ("commerce-payments-partitioned", MESH, SYNC, "sync has no mesh"),
+        ("inventory-sidecar-killed", MESH, ASYNC, "async has no mesh"),
+        ("root-rotated", MESH, ASYNC, "async has no mesh"),
+        ("registry-outage", MESH, ASYNC, "async has no registry"),
         ("storefront-inventory-blackhole", ASYNC, SYNC, "not injected at sync in this run"),
         ("payments-killed", SYNC, ASYNC, "not injected at async in this run"),
     ],
@@ -200,6 +206,9 @@ def test_price_counts_parts_by_kind(run: Sample) -> None:
         "topics": 2,
         "dead_letter_queues": 7,
         "clusters": 1,
+        "sidecars": 0,
+        "gateways": 0,
+        "control_planes": 0,
         "shared": ["broker"],
         "gaps": [],
     }
@@ -229,3 +238,114 @@ def test_a_stage_that_never_ran_is_compared_without_figures(documents: dict[str,
     jsonschema.validate(found, SCHEMA)
     assert (found["verdict"], found["falls"]) == ("unknown", None)
     assert {step["change"] for o in found["operations"] for step in o["steps"]} == {"unknown"}
+
+
+@pytest.fixture(scope="module")
+def path() -> Sample:
+    return sample("valid", stages=("sync", "async", "mesh"), rate=30)
+
+
+def test_the_radius_falls_along_the_whole_path(path: Sample) -> None:
+    found = path.verdict["comparison"]
+    radii = [found["blast_radius"]["stages"][name] for name in ("sync", "async", "mesh")]
+    assert (found["verdict"], found["falls"]) == ("valid", True)
+    assert radii[2]["high"] < radii[1]["low"] <= radii[1]["high"] < radii[0]["low"]
+    assert "and the loss of a cluster" in found["because"]
+
+
+def test_the_prediction_over_the_whole_catalogue_falls_along_the_path() -> None:
+    catalogue = fault_catalogue()
+    documents = {
+        name: {
+            "matrix": [
+                {"fault": f.name, "operation": o, "predicted": p.effect.value, "measured": p.effect.value}
+                for f in catalogue[name]
+                for o, p in predict(stage, f.impact).items()
+            ]
+        }
+        for name, stage in STAGES.items()
+    }
+    rows = compared_rows(documents, STAGES)
+    radii = {name: reach(documents[name]["matrix"], rows, stage) for name, stage in STAGES.items()}
+    assert LOST in rows
+    assert radii["mesh"].predicted < radii["async"].predicted < radii["sync"].predicted
+
+
+def test_the_loss_of_a_cluster_is_the_mean_of_its_clusters_outages() -> None:
+    cells = [
+        {"fault": f"{c}-cluster-outage", "operation": o, "predicted": "failing", "measured": measured}
+        for c, measured in (
+            ("commerce", "failing"),
+            ("fulfilment", "delayed"),
+            ("payments", "unaffected"),
+            ("engagement", "unaffected"),
+        )
+        for o in ("browse", "insights")
+    ]
+    found = reach(cells, (LOST,), MESH)
+    assert (found.measured, found.predicted) == (0.5, 1.0)
+    assert found.total == MESH.operation("browse").weight + MESH.operation("insights").weight
+
+
+def test_the_loss_of_a_cluster_counts_only_where_all_were_lost(path: Sample) -> None:
+    documents = deepcopy(path.verdict["stages"])
+    assert compared(documents)["blast_radius"]["faults"][-1] == "a cluster is lost"
+    kept = [c for c in documents["mesh"]["matrix"] if c["fault"] != "payments-cluster-outage"]
+    documents["mesh"]["matrix"] = kept
+    assert "a cluster is lost" not in compared(documents)["blast_radius"]["faults"]
+
+
+def test_stages_with_the_same_clusters_share_their_outage(run: Sample) -> None:
+    faults = run.verdict["comparison"]["blast_radius"]["faults"]
+    assert "shop-cluster-outage" in faults
+    assert "a cluster is lost" not in faults
+
+
+def test_the_ideal_and_what_is_still_shared_are_named(path: Sample) -> None:
+    radius = path.verdict["comparison"]["blast_radius"]
+    shared = ["broker", "registry", "fulfilment-gateway", "engagement-gateway"]
+    assert radius["ideal"] == {"clusters": 4, "share": 0.25}
+    assert radius["shared"] == {"sync": [], "async": [], "mesh": shared}
+    told = path.verdict["comparison"]["steps"][1]["paid"][-1]
+    assert told.startswith("ideal for 4 clusters would be 0.25, against 0.3")
+    assert told.endswith("they still share broker, registry, fulfilment-gateway and engagement-gateway")
+
+
+def test_each_lost_cluster_says_what_lives_there_and_what_was_left_alone(path: Sample) -> None:
+    rows = {row["cluster"]: row for row in path.verdict["comparison"]["clusters"]}
+    assert {name: (row["contained"], row["lives_there"]) for name, row in rows.items()} == {
+        "commerce": (True, [o.name for o in MESH.operations]),
+        "fulfilment": (True, ["browse"]),
+        "payments": (True, []),
+        "engagement": (True, ["insights"]),
+    }
+    assert rows["engagement"]["because"] == (
+        "the loss of engagement leaves browse, track-order and cancel-order unaffected and register and place-order "
+        "delayed; insights lives there"
+    )
+    assert (
+        "the loss of fulfilment, payments and engagement each leaves unaffected or delayed whatever does not live there"
+        in path.verdict["comparison"]["steps"][1]["bought"]
+    )
+
+
+def test_a_lost_cluster_that_reaches_further_is_named_and_one_not_decided_left_open(path: Sample) -> None:
+    documents = deepcopy(path.verdict["stages"])
+    cell(documents, "mesh", "payments-cluster-outage", "track-order")["measured"] = "failing"
+    cell(documents, "mesh", "engagement-cluster-outage", "browse").update(measured="unknown", verdict="unknown")
+    cell(documents, "mesh", "fulfilment-cluster-outage", "place-order")["measured"] = "unknown"
+    rows = {row["cluster"]: row for row in compared(documents)["clusters"]}
+    assert [rows[c]["contained"] for c in ("fulfilment", "payments", "engagement")] == [True, False, None]
+    assert rows["payments"]["because"] == (
+        "the loss of payments reaches beyond what lives there: track-order (failing); no operation lives there"
+    )
+    assert rows["payments"]["because"] in compared(documents)["steps"][1]["paid"]
+
+
+def test_a_step_that_was_not_predicted_to_fall_promises_nothing(path: Sample) -> None:
+    documents = deepcopy(path.verdict["stages"])
+    for document in documents.values():
+        document["matrix"] = [c for c in document["matrix"] if c["fault"] in ("payments-killed", "email-killed")]
+    cell(documents, "mesh", "payments-killed", "place-order").update(measured="unknown", verdict="valid")
+    step = compared(documents)["steps"][1]
+    assert (step["falls"], step["predicted_to_fall"], step["verdict"]) == (None, False, "valid")
