@@ -37,6 +37,15 @@ def edge_wire(service: str) -> str:
     return f"{USERS}-{service}"
 
 
+def plural(kind: str) -> str:
+    """Of a kind of resource, as addresses have it.
+
+    >>> plural("registry"), plural("wire")
+    ('registries', 'wires')
+    """
+    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+
+
 def deployment_problems(name: str) -> list[str]:
     """What is wrong with a deployment's name; empty when it can be used on every target."""
     return _problems("deployment", name, _LABEL, DEPLOYMENT_LENGTH, "lower-case letters, digits and inner hyphens")

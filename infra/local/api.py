@@ -4,7 +4,8 @@
     /deployments                                     GET
     /deployments/{d}                                 PUT GET DELETE
     /deployments/{d}/{KIND}s/{name}                  PUT GET DELETE
-        KIND: cluster, database, broker, queue, topic, subscription, wire, service
+        KIND: cluster, database, broker, queue, topic, subscription, registry, authority, port, wire, service, canary
+        (plurals: registries, authorities, canaries; a port's name is its service's, so is a canary's)
     /deployments/{d}/services/{name}/log?lines=N     GET
     /deployments/{d}/faults/{lease}                  PUT GET DELETE
     /deployments/{d}/faults/{lease}/renew            POST
@@ -34,13 +35,28 @@ from infra.local.deployed import Deployed
 from infra.local.errors import CloudError, Invalid, NotFound
 from infra.local.faultspec import Fault
 from infra.local.home import PROTOCOL
+from infra.naming import plural
 
 Answer = dict[str, Any] | list[dict[str, Any]]
 Handler = Callable[[Request], Awaitable[Answer]]
 
 LOG_LINES = 200
 
-KINDS_OF_RESOURCES = ("cluster", "database", "broker", "queue", "topic", "subscription", "wire", "service")
+KINDS_OF_RESOURCES = (
+    "cluster",
+    "database",
+    "broker",
+    "queue",
+    "topic",
+    "subscription",
+    "registry",
+    "authority",
+    "port",
+    "wire",
+    "service",
+    "canary",
+)
+BY_PLURAL = {plural(kind): kind for kind in KINDS_OF_RESOURCES}
 
 
 class MalformedBody(CloudError):
@@ -124,8 +140,8 @@ class Api:
         return self._cloud.get(request.path_params["d"])
 
     def _named(self, request: Request) -> tuple[Deployed, str, str]:
-        kind, name = request.path_params["kind"].removesuffix("s"), request.path_params["name"]
-        if kind not in KINDS_OF_RESOURCES:
+        kind, name = BY_PLURAL.get(request.path_params["kind"]), request.path_params["name"]
+        if kind is None:
             raise NotFound(f"there is no kind of resource {request.path_params['kind']!r}")
         requests.check_names(request.path_params["d"], kind, name)
         return self._deployed(request), kind, name
@@ -188,6 +204,17 @@ class Api:
             case "subscription":
                 subscription = requests.read_subscription(raw)
                 return await deployed.run(lambda: deployed.queues.put_subscription(name, subscription))
+            case "registry":
+                registry = requests.read_registry(raw)
+                return await deployed.run(lambda: deployed.registries.put(name, registry))
+            case "authority":
+                authority = requests.read_authority(raw)
+                return await deployed.run(lambda: deployed.authority.put(name, authority))
+            case "port":
+                return deployed.named_ports.put(name, requests.read_ports(raw))
+            case "canary":
+                canary = requests.read_canary(raw)
+                return await deployed.run(lambda: deployed.canaries.put(name, canary))
             case "wire":
                 wire = requests.read_wire(raw)
                 return await deployed.run(lambda: deployed.edges.put(name, wire))
@@ -207,6 +234,14 @@ class Api:
                 return await deployed.queues.get_broker(name)
             case "queue" | "topic" | "subscription":
                 return await deployed.queues.get(kind, name)
+            case "registry":
+                return deployed.registries.get(name)
+            case "authority":
+                return deployed.authority.get(name)
+            case "port":
+                return deployed.named_ports.get(name)
+            case "canary":
+                return deployed.canaries.get(name)
             case "wire":
                 return await deployed.edges.get(name)
             case _:
@@ -223,6 +258,14 @@ class Api:
                 await deployed.run(lambda: deployed.brokers.delete(name))
             case "queue" | "topic" | "subscription":
                 await deployed.run(lambda: deployed.queues.delete(kind, name))
+            case "registry":
+                await deployed.run(lambda: deployed.registries.delete(name))
+            case "authority":
+                await deployed.run(lambda: deployed.authority.delete(name))
+            case "port":
+                deployed.named_ports.delete(name)
+            case "canary":
+                await deployed.run(lambda: deployed.canaries.delete(name))
             case "wire":
                 await deployed.run(lambda: deployed.edges.delete(name))
             case _:

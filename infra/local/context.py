@@ -18,6 +18,7 @@ from infra.local.ports import Ports
 from infra.local.processes import ProcessId, Reaper, alive, describe_status, kill, spawn
 from infra.local.record import record
 from infra.local.state import DeploymentState
+from infra.local.views import Views
 from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT, TAG_RUN
 
 log = logging.getLogger("stages.cloud")
@@ -37,6 +38,7 @@ class Context:
         self.ports = ports
         self.reaper = reaper
         self.directory = home.deployment(state.name)
+        self._views = Views(self.directory)
         self.closing = False
         """Set when the deployment is torn down: whatever ends from now on is meant to."""
         self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -52,8 +54,9 @@ class Context:
         return self._locks[kind, name]
 
     def save(self) -> None:
-        """Put the state on disk, and the record that others read."""
+        """Put the state on disk, the record that others read, and what control planes have to know."""
         self.state.write(self.directory)
+        self._views.write(self.state)
         write_atomically(self.directory / "deployment.json", record(self.state, self.home).to_json())
 
     def log_of(self, name: str) -> Path:
@@ -63,8 +66,10 @@ class Context:
         """Ports promised to something of this deployment, in use or not."""
         services = self.state.services.values()
         instances = [i for s in services for i in (s.instance, s.next, s.old) if i]
-        ports = {w.port for w in self.state.wires.values()} | {b.port for b in self.state.brokers.values()}
-        return ports | {i.port for i in instances}
+        hosted = (*self.state.brokers.values(), *self.state.registries.values())
+        ports = {w.port for w in self.state.wires.values()} | {h.port for h in hosted}
+        named = {port for ports in self.state.ports.values() for port in ports.values()}
+        return ports | named | {i.port for i in instances}
 
     def background(self, work: Coroutine[Any, Any, None], what: str) -> None:
         """Run something for as long as the deployment lives; a failure is logged."""

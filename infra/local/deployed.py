@@ -10,16 +10,21 @@ from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from infra.local.authorities import Authority
 from infra.local.brokers import Brokers
+from infra.local.canaries import Canaries
 from infra.local.clusters import Clusters
 from infra.local.context import Context, log
 from infra.local.edges import Edges
 from infra.local.errors import CloudError, Conflict, NotFound
 from infra.local.home import Home
 from infra.local.leases import Leases
+from infra.local.namedports import NamedPorts
 from infra.local.processes import NotOurs, ProcessId, alive, gone, kill, send, state_of, stop, tagged
 from infra.local.queues import Queues
 from infra.local.record import record
+from infra.local.regional import Regional
+from infra.local.registries import Registries
 from infra.local.services import Services
 from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT
 
@@ -43,8 +48,14 @@ class Deployed:
         self.edges = Edges(context)
         self.brokers = Brokers(context, self.edges)
         self.queues = Queues(context, self.brokers)
-        self.services = Services(context, self.clusters, self.edges)
-        self.leases = Leases(context, self.clusters, self.edges, self.services, self.brokers)
+        self.registries = Registries(context, self.edges)
+        self.authority = Authority(context)
+        self.named_ports = NamedPorts(context)
+        self.services = Services(context, self.clusters, self.edges, self.named_ports)
+        self.canaries = Canaries(context, self.edges, self.services, self.named_ports)
+        self.leases = Leases(
+            context, self.clusters, self.edges, self.services, self.brokers, self.registries, self.canaries
+        )
         self._work: set[asyncio.Task[Any]] = set()
         self._ending: asyncio.Task[list[str]] | None = None
 
@@ -102,10 +113,16 @@ class Deployed:
         resources: list[dict[str, Any]] = [self.clusters.get(name) for name in self.state.clusters]
         resources += [self.get_database(name) for name in self.state.databases]
         resources += await self.queues.describe()
+        resources += [self.registries.get(name) for name in self.state.registries]
+        resources += [self.authority.get("authority")] if self.state.authority else []
         for name, wire in self.state.wires.items():
-            known = {"listen": f"127.0.0.1:{wire.port}", **asdict(wire.spec)}
+            known = {
+                "listen": f"127.0.0.1:{wire.port}",
+                **{k: v for k, v in asdict(wire.spec).items() if v is not None},
+            }
             resources.append({"kind": "wire", "name": name, "state": listening.get(name, "unknown"), **known})
         resources += [self.services.get(name) for name in self.state.services]
+        resources += [self.canaries.get(name) for name in self.state.canaries]
         return {
             "deployment": json.loads(record(self.state, self.context.home).to_json()),
             "resources": resources,
@@ -136,9 +153,10 @@ class Deployed:
         held = {lease.fault.target for lease in self.state.leases.values() if lease.holds}
         processes = {f"service {n}": s.instance.process for n, s in self.state.services.items() if s.instance}
         processes |= {f"broker {n}": b.host for n, b in self.state.brokers.items() if b.host}
+        processes |= {f"registry {n}": r.host for n, r in self.state.registries.items() if r.host}
         processes = {name: process for name, process in processes.items() if name.split(" ")[1] not in held}
         processes |= {f"cluster {n}": c.host for n, c in self.state.clusters.items()}
-        processes["wires"] = self.state.wire_host
+        processes |= {"wires": self.state.wire_host, "nursery": self.state.nursery}
         stopped = {name: process for name, process in processes.items() if process and state_of(process) == "T"}
         return [name for name, process in stopped.items() if send(process, signal.SIGCONT, self.context.tags)]
 
@@ -151,15 +169,19 @@ class Deployed:
             self.edges.watch()
         else:
             await self.edges.revive()
-        for name, broker in self.state.brokers.items():
-            if alive(broker.host):
-                self.brokers.watch(name)
-            else:
-                self.context.background(self.brokers.revive(name), f"starting broker {name}")
+        for regional in (self.brokers, self.registries):
+            await self._adopt_regional(regional)
         for name in list(self.state.services):
             await self._adopt_service(name)
         self.leases.adopt()
         self.context.save()
+
+    async def _adopt_regional(self, regional: Regional) -> None:
+        for name, held in regional.held.items():
+            if alive(held.host):
+                regional.watch(name)
+            else:
+                self.context.background(regional.revive(name), f"starting {regional.kind} {name}")
 
     async def _adopt_service(self, name: str) -> None:
         service = self.state.services[name]
@@ -205,13 +227,16 @@ class Deployed:
         await self.context.end_background()
         await asyncio.gather(*(self._stop_service(name) for name in self.state.services))
         left = await self.queues.clear()
-        await asyncio.gather(self.edges.stop(), self.brokers.stop())
+        await asyncio.gather(self.edges.stop(), self.brokers.stop(), self.registries.stop())
         for cluster in self.state.clusters.values():
             await stop(cluster.host, self.context.tags, grace_s=0.5)
+        await stop(self.state.nursery, self.context.tags, grace_s=0.5)
         await sweep(self.context.home, self.state.name)
         for service in self.state.services.values():
             if service.instance is not None:
                 self.context.ports.release(service.instance.port)
+        for name in self.state.ports:
+            self.named_ports.release(name)
         self._remove_files()
         return left
 
@@ -235,7 +260,7 @@ class Deployed:
         state = self.state
         instances = [i for s in state.services.values() for i in (s.instance, s.next, s.old) if i]
         known = {i.process for i in instances} | {c.host for c in state.clusters.values()} | {state.wire_host}
-        known |= {broker.host for broker in state.brokers.values()}
+        known |= {hosted.host for hosted in (*state.brokers.values(), *state.registries.values())} | {state.nursery}
         known |= {lease.holder for lease in state.leases.values()}
         for process in tagged(self.context.tags):
             if process not in known:

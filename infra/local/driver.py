@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.local.client import LocalCloud
 from infra.local.resource import Resource, resolve
+from infra.naming import plural
 
 Key = tuple[str, str]
 Outputs = dict[Key, Mapping[str, object]]
@@ -53,4 +54,6 @@ def _put(cloud: LocalCloud, deployment: str, resource: Resource, outputs: Output
     body = dict(resource.inputs)
     if resource.kind == "service":
         body["env"] = {key: resolve(value, outputs) for key, value in resource.env.items()}
-    return cloud.put(f"/deployments/{deployment}/{resource.kind}s/{resource.name}", body)
+    if resource.args:
+        body["args"] = [resolve(value, outputs) for value in resource.args]
+    return cloud.put(f"/deployments/{deployment}/{plural(resource.kind)}/{resource.name}", body)

@@ -66,8 +66,8 @@ class Edges:
                 self._context.save()
 
     async def point(self, callee: str) -> None:
-        """Let every wire to a service or broker follow its instance, or refuse while it has none."""
-        mine = [name for name, wire in self._state.wires.items() if wire.spec.callee == callee]
+        """Let every wire to a service, broker or registry follow its instance, or refuse while it has none."""
+        mine = [n for n, wire in self._state.wires.items() if (wire.spec.to or wire.spec.callee) == callee]
         await asyncio.gather(*(self.ask(self._question(name)) for name in mine))
 
     async def quiet(self, address: str, timeout_s: float) -> bool:
@@ -100,7 +100,7 @@ class Edges:
         async with self._context.lock("host", HOST):
             if alive(self._state.wire_host) or self._context.closing:
                 return
-            lost = [lease for lease in self._state.leases.values() if lease.fault.meaning.target == "wire"]
+            lost = [lease for lease in self._state.leases.values() if lease.fault.meaning.holder == "wire host"]
             for lease in lost:
                 if lease.holds:
                     lease.state, lease.reason = "failed", "the wire host died, and the fault with it"
@@ -130,15 +130,20 @@ class Edges:
 
     def _question(self, name: str) -> Message:
         wire = self._state.wires[name]
-        return {"cmd": "put", "name": name, "port": wire.port, "endpoint": self._endpoint(wire.spec.callee)}
+        return {"cmd": "put", "name": name, "port": wire.port, "endpoint": self._endpoint(wire.spec)}
 
-    def _endpoint(self, callee: str) -> str | None:
-        broker = self._state.brokers.get(callee)
-        if broker is not None:
-            return broker.address if broker.spec.url or alive(broker.host) else None
-        service = self._state.services.get(callee)
+    def _endpoint(self, spec: WireSpec) -> str | None:
+        hosted = self._state.hosted(spec.callee)
+        if hosted is not None:
+            return hosted.address if hosted.spec.url or alive(hosted.host) else None
+        service = self._state.services.get(spec.to or spec.callee)
         instance = service.instance if service else None
-        return instance.address if instance and alive(instance.process) else None
+        if instance is None or not alive(instance.process):
+            return None
+        if spec.to is None or spec.port is None:
+            return instance.address
+        port = self._state.ports.get(spec.to, {}).get(spec.port)
+        return f"127.0.0.1:{port}" if port else None
 
     @property
     def _socket(self) -> Path:

@@ -28,7 +28,7 @@ def seen_on_wire(kind: str, found: Mapping[str, Any]) -> str | None:
 def seen_by_holder(kind: str, seen: Mapping[str, Any]) -> str | None:
     """From what the fault's holder wrote, and what we saw of its target ourselves."""
     match kind:
-        case "pause" | "broker-outage" if seen.get("process_state") == "T":
+        case "pause" | "broker-outage" | "registry-outage" if seen.get("process_state") == "T":
             return f"process {seen['pid']} is stopped"
         case "cpu-starve" if seen.get("periods"):
             return f"process {seen['pid']} was stopped in {seen['periods']} periods"

@@ -13,7 +13,10 @@ from typing import Literal
 from infra.local.errors import Invalid
 
 Holder = Literal["daemon", "daemon and wire host", "wire host", "broker host", "holder"]
-Target = Literal["service", "wire", "cluster", "database", "broker", "queue"]
+Target = Literal["service", "wire", "cluster", "database", "broker", "queue", "registry", "authority"]
+
+EVERY = "*"
+"""In place of a second cluster: all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,14 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """One parameter that is one of a few words."""
+
+    name: str
+    known: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of fault."""
 
@@ -39,6 +50,13 @@ class Kind:
     numbers: tuple[Number, ...] = ()
     second: Target | None = None
     """A second thing it needs the name of."""
+    second_key: str | None = None
+    """How the API calls that, if not like what it is."""
+    words: tuple[Word, ...] = ()
+
+    @property
+    def second_name(self) -> str | None:
+        return self.second_key or self.second
 
 
 KINDS: Mapping[str, Kind] = {
@@ -88,6 +106,24 @@ KINDS: Mapping[str, Kind] = {
         (Number("delay_ms", 1, 5000),),
         second="wire",
     ),
+    "partition": Kind(
+        "cluster",
+        "wire host",
+        "connections between the clusters that lost bytes are reset, the others go on",
+        second="cluster",
+        second_key="from",
+    ),
+    "registry-outage": Kind("registry", "holder", "the registry is continued, with all it knew"),
+    "certificate-expired": Kind("service", "daemon", "the service is issued a good certificate"),
+    "garbage-config": Kind("service", "daemon", "the sidecar's files make sense again"),
+    "root-rotation": Kind("authority", "daemon", "nothing: what was rotated stays so"),
+    "canary": Kind(
+        "service",
+        "daemon",
+        "the second version gets no more calls, finishes, and is taken away",
+        (Number("share_percent", 0, 100),),
+        words=(Word("defect", ("none", "slow", "failing")),),
+    ),
 }
 
 
@@ -99,9 +135,10 @@ class Fault:
     target: str
     """Name of a service, wire, cluster, database, broker or queue, as the kind says."""
     numbers: Mapping[str, float] = field(default_factory=dict)
+    """Every number of the kind, defaults filled in."""
     second: str | None = None
     """Name of the second thing, if the kind has one."""
-    """Every parameter of the kind, defaults filled in."""
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def meaning(self) -> Kind:
@@ -109,8 +146,8 @@ class Fault:
 
     def to_json(self) -> dict[str, object]:
         """The API's object."""
-        second: dict[str, object] = {self.meaning.second: self.second} if self.meaning.second else {}
-        return {"kind": self.kind, self.meaning.target: self.target, **second, **self.numbers}
+        second: dict[str, object] = {self.meaning.second_name: self.second} if self.meaning.second_name else {}
+        return {"kind": self.kind, self.meaning.target: self.target, **second, **self.numbers, **self.words}
 
     @classmethod
     def from_json(cls, raw: object) -> Fault:
@@ -121,23 +158,33 @@ class Fault:
             raise Invalid.of("fault", [f"kind is {seen!r}, known are {', '.join(KINDS)}"])
         kind = KINDS[raw["kind"]]
         target = _name(raw, kind.target, found)
-        second = _name(raw, kind.second, found) if kind.second else None
+        second = _name(raw, kind.second, found, kind.second_name) if kind.second else None
+        words = {word.name: _word(word, raw.get(word.name), found) for word in kind.words}
         numbers = {n.name: _number(n, raw.get(n.name, n.default), found) for n in kind.numbers}
-        known = {"kind", kind.target, *([kind.second] if kind.second else []), *numbers}
+        known = {"kind", kind.target, *([kind.second_name] if kind.second_name else []), *numbers, *words}
         found += [f"{raw['kind']} knows no {name!r}, only {', '.join(sorted(known))}" for name in raw.keys() - known]
         if not found:
             found += _together(raw["kind"], numbers)
         if found:
             raise Invalid.of("fault", found)
-        return cls(raw["kind"], target, numbers, second)
+        if second == target and kind.second == kind.target:
+            raise Invalid.of("fault", [f"{raw['kind']} needs two of a kind, not {target!r} twice"])
+        return cls(raw["kind"], target, numbers, second, words)
 
 
-def _name(raw: Mapping[str, object], of: str, found: list[str]) -> str:
-    name = raw.get(of)
+def _name(raw: Mapping[str, object], of: str, found: list[str], key: str | None = None) -> str:
+    name = raw.get(key or of)
     if not isinstance(name, str) or not name:
-        found.append(f"{raw['kind']} needs the name of a {of} as {of!r}, not {name!r}")
+        found.append(f"{raw['kind']} needs the name of a {of} as {key or of!r}, not {name!r}")
         return ""
     return name
+
+
+def _word(rule: Word, value: object, found: list[str]) -> str:
+    if value not in rule.known:
+        found.append(f"{rule.name} is {value!r}, must be one of {', '.join(rule.known)}")
+        return ""
+    return str(value)
 
 
 def _number(rule: Number, value: object, found: list[str]) -> float:

@@ -5,7 +5,8 @@
 The lease file says what to hold and until when; a renewal replaces it. What is seen goes to
 LEASE.status.json. SIGTERM, or the end of the lease, undoes the fault: also when the daemon is dead.
 
-Kinds: pause and broker-outage (SIGSTOP), cpu-starve (SIGSTOP most of each period), database-locked (an EXCLUSIVE SQLite
+Kinds: pause, broker-outage, registry-outage (SIGSTOP), cpu-starve (SIGSTOP most of each period), database-locked (an
+EXCLUSIVE SQLite
 lock, which in journal_mode=DELETE blocks readers and writers), database-slow (the same, part of the time).
 """
 
@@ -60,7 +61,7 @@ class Holder:
         try:
             fault = self._lease["fault"]
             match fault["kind"]:
-                case "pause" | "broker-outage":
+                case "pause" | "broker-outage" | "registry-outage":
                     self._pause()
                 case "cpu-starve":
                     self._starve(fault["share"], fault["period_ms"] / 1000)

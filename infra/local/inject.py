@@ -10,10 +10,10 @@ import asyncio
 import json
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from infra.local.brokers import Brokers
 from infra.local.clusters import Clusters
 from infra.local.context import Context
 from infra.local.edges import Edges
@@ -23,6 +23,7 @@ from infra.local.holder import status_path
 from infra.local.home import read_json, write_atomically
 from infra.local.probe import refuses
 from infra.local.processes import ProcessId, alive, gone, send, spawn, state_of, stop
+from infra.local.regional import Regional
 from infra.local.services import Services
 from infra.local.state import Lease
 
@@ -156,10 +157,11 @@ class WireInjector:
 class HolderInjector:
     """Faults that a process of their own holds, on a service's or broker's process or on a database's file."""
 
-    def __init__(self, context: Context, services: Services, brokers: Brokers) -> None:
+    def __init__(self, context: Context, services: Services, regional: Mapping[str, Regional]) -> None:
+        """`regional`: brokers and registries, by what they are called."""
         self._context = context
         self._services = services
-        self._brokers = brokers
+        self._regional = regional
 
     def check(self, lease: Lease) -> None:
         self._target(lease)
@@ -191,7 +193,7 @@ class HolderInjector:
             process = ProcessId(**target)
             if state_of(process) == "T":  # its holder was killed
                 send(process, signal.SIGCONT, self._context.tags)
-            ready = self._brokers if lease.fault.meaning.target == "broker" else self._services
+            ready = self._regional.get(lease.fault.meaning.target, self._services)
             await ready.until_ready(lease.fault.target)
         else:
             users = [n for n, s in self._context.state.services.items() if s.spec.database == lease.fault.target]
@@ -219,8 +221,8 @@ class HolderInjector:
             if name not in self._context.state.databases:
                 raise Conflict(f"there is no database {name!r} in {self._context.state.name}")
             return {"path": str(self._context.directory / "databases" / f"{name}.db")}
-        if lease.fault.meaning.target == "broker":
-            process: ProcessId | None = self._brokers.embedded(name)
+        if regional := self._regional.get(lease.fault.meaning.target):
+            process: ProcessId | None = regional.process(name)
         else:
             process = self._services.instance(name).process
         assert process is not None

@@ -28,7 +28,7 @@ class BrokerInjector:
         self._brokers = brokers
 
     def check(self, lease: Lease) -> None:
-        self._brokers.embedded(self._broker(lease))
+        self._brokers.process(self._broker(lease))
 
     async def on(self, name: str, lease: Lease) -> None:
         await self._ask(lease, {"cmd": "fault", "lease": name, "fault": lease.fault.to_json(), "ttl_s": _left_s(lease)})

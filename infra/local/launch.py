@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from infra.local.clusters import Clusters
 from infra.local.context import Context, size_of
@@ -13,9 +15,13 @@ from infra.local.home import tail
 from infra.local.probe import http_status
 from infra.local.processes import ProcessId, alive, kill
 from infra.local.state import Instance, Service, ServiceSpec
+from infra.local.views import PARTS as ENVOYS
 
 READY_S = 40.0
 """Longest start of an instance: nine at once on two busy cores have taken 5 s."""
+
+BOOTSTRAP = "bootstrap.json"
+"""In the directory of an Envoy; its control plane writes it."""
 
 POLL_S = 0.03
 """Between two looks at an instance that starts or ends."""
@@ -40,6 +46,8 @@ class Launcher:
         path = self._context.log_of(name)
         old = preferred is not None and ports.hold(preferred)
         port = preferred if preferred is not None and old else ports.reserve(self._context.taken_ports())
+        if spec.role in ENVOYS and (service.instance is None or service.instance.port != port):
+            (Path(spec.args[0]) / BOOTSTRAP).unlink(missing_ok=True)  # it names another port: wait for a new one
         instance = Instance(port, size_of(path))
         service.next = instance
         self._context.save()
@@ -57,13 +65,13 @@ class Launcher:
         return instance
 
     async def _fork(self, name: str, spec: ServiceSpec, instance: Instance) -> None:
-        port = str(instance.port)
+        filled = _filler(instance.port, self._context.state.ports.get(name, {}))
         question = {
             "cmd": "spawn",
             "name": name,
             "module": spec.module,
-            "args": [argument.replace("{port}", port) for argument in spec.args],
-            "env": {key: value.replace("{port}", port) for key, value in spec.env.items()},
+            "args": [filled(argument) for argument in spec.args],
+            "env": {key: filled(value) for key, value in spec.env.items()},
             "log": str(self._context.log_of(name)),
         }
         try:
@@ -112,3 +120,15 @@ class Launcher:
         except (HostError, CloudError):
             return None
         return None if answer["status"] is None else int(answer["status"])
+
+
+def _filler(port: int, named: Mapping[str, int]) -> Callable[[str], str]:
+    """Puts ports where a text names them."""
+    values = {"{port}": str(port)} | {f"{{port:{name}}}": str(number) for name, number in named.items()}
+
+    def filled(text: str) -> str:
+        for token, value in values.items():
+            text = text.replace(token, value)
+        return text
+
+    return filled

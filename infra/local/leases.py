@@ -15,14 +15,24 @@ import time
 from typing import Any
 
 from infra.local.brokers import Brokers
+from infra.local.canaries import Canaries
 from infra.local.clusters import Clusters
 from infra.local.context import Context, log
 from infra.local.edges import Edges
 from infra.local.errors import CloudError, Conflict, NotFound
 from infra.local.faultspec import Fault
 from infra.local.inject import DeathInjector, HolderInjector, Injector, WireInjector
+from infra.local.inject_mesh import (
+    AfflictionInjector,
+    CanaryInjector,
+    ControlPlanes,
+    PartitionInjector,
+    RotationInjector,
+    wires_between,
+)
 from infra.local.inject_messages import BrokerInjector, InFlightInjector
 from infra.local.processes import NotOurs
+from infra.local.registries import Registries
 from infra.local.services import Services
 from infra.local.state import Lease
 
@@ -40,7 +50,14 @@ class Leases:
     """The fault leases of one deployment."""
 
     def __init__(
-        self, context: Context, clusters: Clusters, edges: Edges, services: Services, brokers: Brokers
+        self,
+        context: Context,
+        clusters: Clusters,
+        edges: Edges,
+        services: Services,
+        brokers: Brokers,
+        registries: Registries,
+        canaries: Canaries,
     ) -> None:
         self._context = context
         self._leases = context.state.leases
@@ -51,8 +68,17 @@ class Leases:
             "daemon and wire host": InFlightInjector(context, death, edges),
             "wire host": WireInjector(context, edges),
             "broker host": BrokerInjector(context, brokers),
-            "holder": HolderInjector(context, services, brokers),
+            "holder": HolderInjector(context, services, {"broker": brokers, "registry": registries}),
         }
+        controls = ControlPlanes(context)
+        self._special: dict[str, Injector] = {
+            "partition": PartitionInjector(context, edges),
+            "certificate-expired": AfflictionInjector(context, controls),
+            "garbage-config": AfflictionInjector(context, controls),
+            "root-rotation": RotationInjector(context, controls),
+            "canary": CanaryInjector(context, canaries),
+        }
+        """By kind, where the holder does not tell."""
 
     async def put(self, name: str, fault: Fault, ttl_s: float) -> dict[str, Any]:
         """Have this fault on for `ttl_s` seconds from now. Raise Conflict, nothing done, if it cannot be.
@@ -130,6 +156,8 @@ class Leases:
 
     def _reach(self, lease: Lease) -> set[tuple[str, str]]:
         kind, name = lease.fault.meaning.target, lease.fault.target
+        if lease.fault.kind == "partition":
+            return {("wire", wire) for wire in wires_between(self._context.state, name, lease.fault.second or "")}
         if kind == "cluster":
             return {(kind, name)} | {("service", s) for s in self._clusters.services_in(name)}
         if kind == "queue":
@@ -207,7 +235,7 @@ class Leases:
             await asyncio.sleep(LOOK_S)
 
     def _injector(self, lease: Lease) -> Injector:
-        return self._injectors[lease.fault.meaning.holder]
+        return self._special.get(lease.fault.kind) or self._injectors[lease.fault.meaning.holder]
 
     def _forget_oldest(self) -> None:
         over = [name for name, lease in self._leases.items() if not lease.holds]

@@ -21,6 +21,22 @@ async def http_status(host: str, port: int, path: str, timeout_s: float) -> int 
             writer.close()
 
 
+async def http_text(port: int, path: str, timeout_s: float = 2.0) -> str:
+    """The body of one GET on loopback, '' if nothing good came in time."""
+    writer = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+            return body.decode(errors="replace") if head.split(b" ", 2)[1] == b"200" else ""
+    except (OSError, TimeoutError, IndexError):
+        return ""
+    finally:
+        if writer is not None:
+            writer.close()
+
+
 async def refuses(host: str, port: int) -> bool:
     """Whether a connection attempt is refused."""
     try:

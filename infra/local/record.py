@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from infra.local.home import Home
-from infra.local.state import DeploymentState
+from infra.local.state import SERVICE, DeploymentState, Service
 from infra.naming import USERS
-from stages.deployment import Deployment, Instance, Wire
+from stages.deployment import Deployment, Instance, Part, Wire
+from stages.mesh import STABLE
 
 
 def record(state: DeploymentState, home: Home) -> Deployment:
@@ -30,10 +31,29 @@ def record(state: DeploymentState, home: Home) -> Deployment:
                 database=state.databases.get(service.spec.database or "", {}).get("url"),
             )
             for name, service in state.services.items()
-            if service.instance is not None
+            if service.instance is not None and not _is_part(service)
+        },
+        parts={
+            name: Part(
+                role=service.spec.role,
+                of=service.spec.of,
+                cluster=service.spec.cluster,
+                version=service.spec.version,
+                admin=f"http://{service.instance.address}",
+                pid=service.instance.process.pid if service.instance.process else 0,
+                log=str(directory / "logs" / f"{name}.log"),
+                ports=dict(state.ports.get(name, {})),
+            )
+            for name, service in state.services.items()
+            if service.instance is not None and _is_part(service)
         },
         wires={
             name: Wire(listen=f"127.0.0.1:{wire.port}", caller=wire.spec.caller, callee=wire.spec.callee)
             for name, wire in state.wires.items()
         },
     )
+
+
+def _is_part(service: Service) -> bool:
+    """Whether it belongs to the mesh rather than to the shop as everybody knows it."""
+    return service.spec.role != SERVICE or service.spec.version != STABLE

@@ -2,13 +2,18 @@
 
     Stage -> (Cluster.., Database.., Broker, Queue.., Topic.., Subscription.., Wire.., Service..)
 
-in an order in which each may be created; a stage without messages has no broker and nothing of it.
+in an order in which each may be created; a stage without messages has no broker and nothing of it, one with a mesh
+has what `infra.local.render_mesh` adds.
 The records are sent to the local cloud by `infra.local.driver`, or turned into Pulumi resources. `{port}` in a
 service's environment is filled in by the cloud.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from infra.local.render_mesh import PRELOAD as MESH_PRELOAD
+from infra.local.render_mesh import mesh_broker_endpoint, mesh_peer, mesh_resources, mesh_wires
 from infra.local.render_messages import OwnBroker, broker_resources, broker_settings, broker_wires, sdk_environment
 from infra.local.resource import Ref, Resource, value_of, wire
 from infra.naming import USERS, edge_wire
@@ -31,20 +36,30 @@ def render(
     """
     disabled = frozenset({VARIANTS[variant].disables}) if variant else frozenset[str]()
     calls = [channel for channel in stage.channels if channel.kind is Kind.CALL]
-    entries = sorted({operation.entry for operation in stage.operations})
     return (
-        *(_cluster(cluster.name, cluster.network) for cluster in stage.clusters),
+        *(_cluster(stage, cluster.name, cluster.network) for cluster in stage.clusters),
         *(Resource(kind="database", name=s.name, inputs={}) for s in stage.services if s.database),
         *broker_resources(stage, disabled, broker),
-        *(wire(edge_wire(entry), USERS, entry) for entry in entries),
-        *(wire(channel.name, channel.caller, channel.callee) for channel in calls),
-        *broker_wires(stage, broker),
+        *(mesh_resources(stage) if stage.mesh else ()),
+        *(mesh_wires(stage) if stage.mesh else _direct_wires(stage, calls, broker)),
         *(_service(stage, service, calls, run_id, disabled, broker) for service in stage.services),
     )
 
 
-def _cluster(name: str, network: str) -> Resource:
-    return Resource(kind="cluster", name=name, inputs={"network": network, "preload": list(PRELOAD)})
+def _direct_wires(stage: Stage, calls: list[Channel], broker: OwnBroker | None) -> tuple[Resource, ...]:
+    entries = sorted({operation.entry for operation in stage.operations})
+    return (
+        *(wire(edge_wire(entry), USERS, entry) for entry in entries),
+        *(wire(channel.name, channel.caller, channel.callee) for channel in calls),
+        *broker_wires(stage, broker),
+    )
+
+
+def _cluster(stage: Stage, name: str, network: str) -> Resource:
+    inputs: dict[str, object] = {"network": network, "preload": list(PRELOAD)}
+    if stage.mesh:
+        inputs |= {"preload": [*PRELOAD, *MESH_PRELOAD]}
+    return Resource(kind="cluster", name=name, inputs=inputs)
 
 
 def _service(
@@ -55,6 +70,9 @@ def _service(
     disabled: frozenset[str],
     broker: OwnBroker | None,
 ) -> Resource:
+    messages = broker_settings(stage, service.name, disabled, broker)
+    if messages is not None and stage.mesh:
+        messages = replace(messages, endpoint=mesh_broker_endpoint(service.name))
     settings = Settings(
         service=service.name,
         stage=stage.name,
@@ -62,7 +80,7 @@ def _service(
         listen="127.0.0.1:{port}",
         database_url=Ref("database", service.name, "url").token if service.database else None,
         peers={c.callee: _peer(stage, c) for c in calls if c.caller == service.name},
-        broker=broker_settings(stage, service.name, disabled, broker),
+        broker=messages,
         disabled=disabled,
         traces=f"{Ref('deployment', '', 'directory').token}/traces/{service.name}.jsonl",
     )
@@ -82,10 +100,13 @@ def _service(
 
 
 def _peer(stage: Stage, channel: Channel) -> Peer:
+    fallback = stage.channel(channel.fallback).callee if channel.fallback else None
+    if stage.mesh:
+        return mesh_peer(channel, fallback)
     return Peer(
         url=f"http://{Ref('wire', channel.name, 'listen').token}",
         timeout_ms=channel.timeout_ms,
         attempts=channel.attempts,
         breaker=channel.breaker,
-        fallback=stage.channel(channel.fallback).callee if channel.fallback else None,
+        fallback=fallback,
     )

@@ -9,8 +9,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from infra.local.errors import Invalid
-from infra.local.state import BrokerSpec, ClusterSpec, QueueSpec, ServiceSpec, SubscriptionSpec, TopicSpec, WireSpec
+from infra.local.faultspec import KINDS
+from infra.local.state import (
+    SERVICE,
+    AuthoritySpec,
+    BrokerSpec,
+    Canary,
+    ClusterSpec,
+    QueueSpec,
+    ServiceSpec,
+    SubscriptionSpec,
+    TopicSpec,
+    WireSpec,
+)
 from infra.naming import deployment_problems, queue_problems, resource_problems, word_problems
+from stages.mesh import CANARY, STABLE
 
 TTL_MAX_S = 3600.0
 """A lease that nobody renews must not outlive an afternoon."""
@@ -18,7 +31,11 @@ TTL_MAX_S = 3600.0
 VISIBILITY_MAX_S = 43_200
 """What SQS allows."""
 
+ROLES = (SERVICE, "sidecar", "gateway", "control")
+
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_PORT = re.compile(r"[a-z_]+")
+_PORT_USED = re.compile(r"\{port:([^}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +154,7 @@ def read_deployment(raw: object) -> DeploymentRequest:
 
 def read_cluster(raw: object) -> ClusterSpec:
     body = Body("cluster", raw)
-    spec = ClusterSpec(body.text("network"), body.texts("preload"))
+    spec = ClusterSpec(body.text("network"), body.texts("preload"), body.yes_or_no("nursery"))
     try:
         ipaddress.ip_network(spec.network)
     except ValueError as error:
@@ -149,9 +166,48 @@ def read_cluster(raw: object) -> ClusterSpec:
 
 def read_wire(raw: object) -> WireSpec:
     body = Body("wire", raw)
-    spec = WireSpec(body.text("caller"), body.text("callee"))
+    spec = WireSpec(body.text("caller"), body.text("callee"), body.maybe_text("to"), body.maybe_text("port"))
+    if (spec.to is None) != (spec.port is None):
+        body.found.append("to and port must be given together")
     body.done()
     return spec
+
+
+def read_ports(raw: object) -> tuple[str, ...]:
+    body = Body("port", raw)
+    names = body.texts("names")
+    body.found += _port_problems(names)
+    body.done()
+    return names
+
+
+def read_registry(raw: object) -> BrokerSpec:
+    Body("registry", raw).done()
+    return BrokerSpec()
+
+
+def read_authority(raw: object) -> AuthoritySpec:
+    body = Body("authority", raw)
+    spec = AuthoritySpec(body.text("trust_domain"), body.texts("clusters"))
+    if not spec.clusters:
+        body.found.append("clusters is empty, must name some")
+    body.found += [problem for name in spec.clusters for problem in resource_problems("cluster", name)]
+    body.done()
+    return spec
+
+
+def read_canary(raw: object) -> Canary:
+    body = Body("canary", raw)
+    canary = Canary(int(body.number("share_percent", 0, 100)), body.text("defect", "none"))
+    (defects,) = KINDS["canary"].words
+    if canary.defect not in defects.known:
+        body.found.append(f"defect is {canary.defect!r}, not one of {', '.join(defects.known)}")
+    body.done()
+    return canary
+
+
+def _port_problems(names: tuple[str, ...]) -> list[str]:
+    return [f"port name {n!r} may hold only lower-case letters and '_'" for n in names if not _PORT.fullmatch(n)]
 
 
 def read_database(raw: object) -> None:
@@ -228,7 +284,18 @@ def read_service(raw: object) -> ServiceSpec:
         env=body.mapping("env"),
         ready_path=body.text("ready_path", "/ready"),
         database=body.maybe_text("database"),
+        role=body.text("role", SERVICE),
+        of=body.maybe_text("of"),
+        version=body.text("version", STABLE),
+        ports=body.texts("ports"),
     )
+    if spec.role not in ROLES:
+        body.found.append(f"role is {spec.role!r}, not one of {', '.join(ROLES)}")
+    if spec.version not in (STABLE, CANARY):
+        body.found.append(f"version is {spec.version!r}, not {STABLE!r} or {CANARY!r}")
+    body.found += _port_problems(spec.ports)
+    used = {name for text in (*spec.args, *spec.env.values()) for name in _PORT_USED.findall(text)}
+    body.found += [f"'{{port:{name}}}' is used, but there is no port {name!r}" for name in sorted(used - {*spec.ports})]
     if spec.module and not _MODULE.fullmatch(spec.module):
         body.found.append(f"module is {spec.module!r}, not a module's name")
     if not spec.ready_path.startswith("/"):

@@ -16,7 +16,7 @@ class Ref:
     """An output of another resource: `Ref("wire", "orders-payments", "listen")`."""
 
     kind: str
-    """deployment, cluster, database, queue, topic, wire or service."""
+    """deployment, cluster, database, queue, topic, port, wire or service."""
     name: str
     attribute: str
 
@@ -46,16 +46,20 @@ class Resource:
     kind: str
     name: str
     inputs: Mapping[str, object]
-    """Plain JSON values, but for `env`, whose values may hold references."""
+    """Plain JSON values."""
     env: Mapping[str, Value] = field(default_factory=dict)
     """Environment of a service, empty for everything else."""
+    args: tuple[Value, ...] = ()
+    """Its arguments, if they hold references; else they are among the inputs."""
+    after: frozenset[tuple[str, str]] = frozenset()
+    """(kind, name) of what has to be there before, although nothing here refers to it."""
 
     @property
     def needs(self) -> frozenset[tuple[str, str]]:
         """(kind, name) of every resource that must exist before, besides the deployment."""
-        found = {(ref.kind, ref.name) for value in self.env.values() for ref in refs(value)}
-        found |= {(kind, str(self.inputs[key])) for key, kind in _NEEDS.get(self.kind, ()) if self.inputs[key]}
-        return frozenset(found - {("deployment", "")})
+        found = {(ref.kind, ref.name) for value in (*self.env.values(), *self.args) for ref in refs(value)}
+        found |= {(kind, str(self.inputs[key])) for key, kind in _NEEDS.get(self.kind, ()) if self.inputs.get(key)}
+        return frozenset((found | self.after) - {("deployment", "")})
 
 
 _NEEDS: Mapping[str, tuple[tuple[str, str], ...]] = {

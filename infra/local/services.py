@@ -16,8 +16,9 @@ from infra.local.edges import Edges
 from infra.local.errors import Conflict, NotFound, Unavailable
 from infra.local.home import tail
 from infra.local.launch import POLL_S, READY_S, Launcher
+from infra.local.namedports import NamedPorts
 from infra.local.processes import ProcessId, alive, describe_status, gone, state_of, stop
-from infra.local.state import Instance, Service, ServiceSpec
+from infra.local.state import SERVICE, Instance, Service, ServiceSpec
 
 QUIET_S = 3.0
 """Longest wait for the last answers of an instance that is being replaced; it drains itself anyway."""
@@ -29,8 +30,9 @@ DRAIN_S = 10.0
 class Services:
     """The services of one deployment."""
 
-    def __init__(self, context: Context, clusters: Clusters, edges: Edges) -> None:
+    def __init__(self, context: Context, clusters: Clusters, edges: Edges, ports: NamedPorts) -> None:
         self._context = context
+        self._ports = ports
         self._launcher = Launcher(context, clusters)
         self._edges = edges
         self._services = context.state.services
@@ -39,6 +41,8 @@ class Services:
         """Have this service, run from this spec. Raise Died if the instance does not get ready."""
         async with self._context.lock("service", name):
             self._check(name, spec)
+            if spec.ports:
+                self._ports.put(name, spec.ports)
             service = self._services.get(name)
             running = service is not None and service.instance is not None and alive(service.instance.process)
             if service is None or not (running and service.spec == spec and not restart):
@@ -57,6 +61,7 @@ class Services:
             "url": f"http://{instance.address}" if instance else None,
             "log": str(self._context.log_of(name)),
             "ended": service.ended,
+            **self._outputs(name, service.spec),
         }
 
     def state(self, name: str) -> str:
@@ -86,6 +91,7 @@ class Services:
                 await stop(instance.process, self._context.tags, DRAIN_S)
                 self._context.ports.release(instance.port)
             self._services.pop(name, None)
+            self._ports.delete(name)
             self._context.save()
 
     async def start_again(self, name: str) -> None:
@@ -145,6 +151,7 @@ class Services:
         before = service.instance
         service.old = before if before is not None and alive(before.process) else None
         service.instance, service.next, service.spec, service.ended = started, None, spec, None
+        self._ports.release(name)
         self._context.save()
         self.watch(name)
         await self._edges.point(name)
@@ -168,8 +175,14 @@ class Services:
         service.ended = describe_status(await self._launcher.status(service.spec.cluster, process))
         log.info("%s: %s (process %d) %s", self._context.state.name, name, process.pid, service.ended)
         self._context.ports.hold(instance.port)  # it comes back there, and until then the address must refuse
+        self._ports.hold(name)
         self._context.save()
         await self._edges.point(name)
+
+    def _outputs(self, name: str, spec: ServiceSpec) -> dict[str, object]:
+        """What only parts of a mesh have."""
+        named = self._ports.outputs(name)
+        return {"role": spec.role, "of": spec.of, "version": spec.version, **named} if spec.role != SERVICE else named
 
     def _check(self, name: str, spec: ServiceSpec) -> None:
         state = self._context.state
@@ -184,6 +197,8 @@ class Services:
 
     def _refuse_while_faulty(self, name: str) -> None:
         for lease, held in self._context.state.leases.items():
+            if held.fault.kind in ("partition", "canary"):
+                continue  # its process is left alone
             if held.holds and (held.fault.meaning.target, held.fault.target) in self._targets(name):
                 raise Conflict(f"service {name} is under the fault {lease!r} ({held.fault.kind}); undo it first")
 

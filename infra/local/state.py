@@ -16,8 +16,12 @@ from urllib.parse import urlsplit
 from infra.local.faultspec import Fault
 from infra.local.home import read_json, write_atomically
 from infra.local.processes import ProcessId
+from stages.mesh import STABLE
 
 FORMAT = 1
+
+SERVICE = "service"
+"""The role of what does a shop's work; all others serve such."""
 
 
 def boot_id() -> str:
@@ -30,12 +34,17 @@ class ClusterSpec:
     network: str
     preload: tuple[str, ...] = ()
     """Modules the cluster host imports before it forks services."""
+    nursery: bool = False
+    """Whether its host is forked by the deployment's nursery, which has imported them for all clusters."""
 
 
 @dataclass(frozen=True, slots=True)
 class WireSpec:
     caller: str
     callee: str
+    to: str | None = None
+    """The service whose named port it leads to; None: to its callee itself."""
+    port: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,19 @@ class ServiceSpec:
     """'{port}' in a value, or in an argument, becomes the instance's port."""
     ready_path: str = "/ready"
     database: str | None = None
+    role: str = SERVICE
+    """service, sidecar, gateway or control."""
+    of: str | None = None
+    """The service that a sidecar, or another version, belongs to."""
+    version: str = STABLE
+    ports: tuple[str, ...] = ()
+    """Named ports besides its own, the same for as long as the service exists; '{port:NAME}' becomes one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthoritySpec:
+    trust_domain: str
+    clusters: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +183,15 @@ class Service:
 
 
 @dataclass(slots=True)
+class Canary:
+    """Another version of a service, beside the one that serves."""
+
+    share_percent: int
+    """Of the service's calls."""
+    defect: str
+
+
+@dataclass(slots=True)
 class Lease:
     """A fault and its time to live. `intent` is written before the act."""
 
@@ -192,6 +223,9 @@ class DeploymentState:
     deleting: bool = False
     boot: str = ""
     wire_host: ProcessId | None = None
+    nursery: ProcessId | None = None
+    authority: AuthoritySpec | None = None
+    """None where nobody has an identity."""
     clusters: dict[str, Cluster] = field(default_factory=dict)
     databases: dict[str, dict[str, str]] = field(default_factory=dict)
     brokers: dict[str, Broker] = field(default_factory=dict)
@@ -199,8 +233,19 @@ class DeploymentState:
     topics: dict[str, Topic] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     wires: dict[str, Wire] = field(default_factory=dict)
+    registries: dict[str, Broker] = field(default_factory=dict)
+    ports: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By service and name."""
     services: dict[str, Service] = field(default_factory=dict)
+    canaries: dict[str, Canary] = field(default_factory=dict)
+    """By service."""
+    afflictions: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What control planes do wrong on purpose, by lease."""
     leases: dict[str, Lease] = field(default_factory=dict)
+
+    def hosted(self, name: str) -> Broker | None:
+        """A broker or registry: what has a host process and a port of its own."""
+        return self.brokers.get(name) or self.registries.get(name)
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)})
@@ -226,16 +271,19 @@ def _from_json(raw: dict[str, Any]) -> DeploymentState:
         **plain,
         owner=_process(raw["owner"]),
         wire_host=_process(raw["wire_host"]),
+        nursery=_process(raw.get("nursery")),
+        authority=_authority(raw.get("authority")),
         clusters={k: Cluster(_cluster_spec(v["spec"]), _process(v["host"])) for k, v in raw["clusters"].items()},
-        brokers={
-            k: Broker(BrokerSpec(**v["spec"]), v["port"], _process(v["host"]))
-            for k, v in raw.get("brokers", {}).items()
-        },
+        brokers=_hosted(raw.get("brokers", {})),
+        registries=_hosted(raw.get("registries", {})),
         queues={k: Queue(QueueSpec(**v["spec"]), v["url"], v["arn"]) for k, v in raw.get("queues", {}).items()},
         topics={k: Topic(TopicSpec(**v["spec"]), v["arn"]) for k, v in raw.get("topics", {}).items()},
         subscriptions={k: _subscription(v) for k, v in raw.get("subscriptions", {}).items()},
         wires={k: Wire(WireSpec(**v["spec"]), v["port"]) for k, v in raw["wires"].items()},
+        ports=raw.get("ports", {}),
         services={k: _service(v) for k, v in raw["services"].items()},
+        canaries={k: Canary(**v) for k, v in raw.get("canaries", {}).items()},
+        afflictions=raw.get("afflictions", {}),
         leases={k: _lease(v) for k, v in raw["leases"].items()},
     )
 
@@ -245,7 +293,15 @@ def _process(raw: dict[str, int] | None) -> ProcessId | None:
 
 
 def _cluster_spec(raw: dict[str, Any]) -> ClusterSpec:
-    return ClusterSpec(raw["network"], tuple(raw["preload"]))
+    return ClusterSpec(**{**raw, "preload": tuple(raw["preload"])})
+
+
+def _authority(raw: dict[str, Any] | None) -> AuthoritySpec | None:
+    return AuthoritySpec(raw["trust_domain"], tuple(raw["clusters"])) if raw else None
+
+
+def _hosted(raw: dict[str, Any]) -> dict[str, Broker]:
+    return {k: Broker(BrokerSpec(**v["spec"]), v["port"], _process(v["host"])) for k, v in raw.items()}
 
 
 def _subscription(raw: dict[str, Any]) -> Subscription:
@@ -257,7 +313,8 @@ def _instance(raw: dict[str, Any] | None) -> Instance | None:
 
 
 def _service(raw: dict[str, Any]) -> Service:
-    spec = ServiceSpec(**{**raw["spec"], "args": tuple(raw["spec"]["args"])})
+    lists = {key: tuple(raw["spec"].get(key, ())) for key in ("args", "ports")}
+    spec = ServiceSpec(**{**raw["spec"], **lists})
     return Service(spec, _instance(raw["instance"]), _instance(raw["next"]), _instance(raw["old"]), raw["ended"])
 
 
@@ -267,11 +324,11 @@ def _lease(raw: dict[str, Any]) -> Lease:
 
 def _forget_processes(state: DeploymentState) -> None:
     state.boot = boot_id()
-    state.wire_host = None
+    state.wire_host = state.nursery = None
     for cluster in state.clusters.values():
         cluster.host = None
-    for broker in state.brokers.values():
-        broker.host = None
+    for hosted in (*state.brokers.values(), *state.registries.values()):
+        hosted.host = None
     for service in state.services.values():
         for instance in (service.instance, service.next, service.old):
             if instance is not None:

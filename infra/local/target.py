@@ -17,13 +17,16 @@ import httpx
 from infra.local.client import LocalCloud
 from infra.local.driver import apply
 from infra.local.errors import CloudError, CloudUnreachable, Invalid, Unavailable
-from infra.local.home import Home, below, default_home
+from infra.local.home import Home, below, default_home, read_json
+from infra.local.mesh import envoy
+from infra.local.mesh.policyprobe import Try, measure
 from infra.local.messages import Messages
 from infra.local.ports import port_range
 from infra.local.processes import stat_of, tagged
 from infra.local.render import render
 from infra.local.render_messages import own_broker, own_broker_problems
 from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT, TAG_RUN
+from stages.catalogue import STAGES
 from stages.deployment import Deployment
 from stages.model import Stage
 
@@ -123,6 +126,31 @@ class LocalTarget:
         """Send dead letters back where they came from, all or some: {"moved", "left"}; may be repeated."""
         return self._messages.redrive(name, queue, ids)
 
+    def policy(self, name: str) -> Sequence[Try]:
+        """Try every call between two services of a mesh with every credential; a few seconds."""
+        deployment = self.get(name)
+        return measure(STAGES[deployment.stage], deployment)
+
+    def mesh_status(self, name: str) -> Mapping[str, Mapping[str, Any]]:
+        """What each control plane says of itself, by cluster; {} where there is no mesh, or nothing was said yet."""
+        directory = self.home.deployment(name) / "mesh"
+        clusters = {part.cluster for part in self.get(name).parts.values()}
+        return {c: said for c in sorted(clusters) if (said := read_json(directory / c / "status.json"))}
+
+    def canary(
+        self, name: str, service: str, share_percent: int | None, defect: str = "none"
+    ) -> Mapping[str, Any] | None:
+        """Give a second version of a service this share of its calls; it is started if it does not run.
+
+        None: its calls go back to the first version, and it is taken away.
+        """
+        address = f"/deployments/{name}/canaries/{service}"
+        if share_percent is None:
+            self.cloud.delete(address)
+            return None
+        found: Mapping[str, Any] = self.cloud.put(address, {"share_percent": share_percent, "defect": defect})
+        return found
+
     def usage(self, deployment: Deployment) -> dict[str, float]:
         """What the deployment costs now: memory_mb (proportional: shared pages are counted once), processes, cpu_s."""
         pids = [process.pid for process in self._processes(deployment.name)]
@@ -174,6 +202,10 @@ class LocalTarget:
         if free_mb < 200:
             found.append(f"{self.home.path} has {free_mb:.0f} MB free, 200 are needed for logs, traces and databases")
         return found
+
+    def mesh_problems(self) -> Sequence[str]:
+        """What keeps this machine from hosting a stage with a mesh, besides `problems`; empty when nothing does."""
+        return envoy.problems()
 
     def _processes(self, name: str) -> Any:
         return tagged({TAG_CLOUD: str(self.home.path), TAG_DEPLOYMENT: name})
