@@ -42,6 +42,8 @@ class FaultStep(StrEnum):
     RECOVERED = "recovered"
     """All operations good again. `at_ns` is the start of the first good span."""
     NOT_RECOVERED = "not-recovered"
+    UNSEEN = "recovery-unseen"
+    """The machine stood still so often that nobody could see whether the shop recovered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from stages.blast_radius import Effect, Prediction
-from stages.check import HELD_LONGER_S, Baseline, FaultJudgement, judge_fault, recovery, sends_messages
+from stages.check import HELD_LONGER_S, Baseline, FaultJudgement, judge_fault, recovery, sends_messages, unseen
 from stages.deployment import Deployment
 from stages.history import FaultEvent, FaultStep
 from stages.model import Stage
@@ -286,8 +286,10 @@ class Observer:
                 self._gathered.add(FaultEvent(fault=fault, step=FaultStep.RECOVERED, at_ns=well_ns))
                 return well_ns
             if now_ns > deadline_ns:
-                event = FaultEvent(fault=fault, step=FaultStep.NOT_RECOVERED, at_ns=now_ns, detail=behind)
-                self._gathered.add(event)
+                why = unseen(self._stage, recent.invocations, undone_ns, now_ns, recent.stalls)
+                step = FaultStep.UNSEEN if why else FaultStep.NOT_RECOVERED
+                detail = why or behind or "its operations were not good again in time"
+                self._gathered.add(FaultEvent(fault=fault, step=step, at_ns=now_ns, detail=detail))
                 return None
             was_behind = was_behind or bool(behind)
             self._clock.sleep(0.2)

@@ -25,7 +25,7 @@ from stages.check.invariants import INVARIANTS, invariants
 from stages.check.messages import sends_messages
 from stages.check.policy import Credential, PolicyCell, PolicyTry, policy_as_modelled, policy_cells
 from stages.check.radius import MeasuredRadius, measured_radius
-from stages.check.recovery import recovery
+from stages.check.recovery import recovery, unseen
 from stages.check.seen import Seen
 from stages.check.service_levels import ServiceLevel, service_levels
 from stages.check.verdict import Check, Verdict, guarded, worst
@@ -64,6 +64,7 @@ __all__ = [
     "recovery",
     "sends_messages",
     "service_levels",
+    "unseen",
     "with_completions",
     "worst",
 ]

@@ -45,6 +45,8 @@ def _recovery(events: Sequence[FaultEvent]) -> tuple[Verdict, str]:
             undone_ns = event.at_ns
         if event.step is FaultStep.NOT_RECOVERED:
             return Verdict.INVALID, f"not recovered: {event.detail}"
+        if event.step is FaultStep.UNSEEN:
+            return Verdict.UNKNOWN, f"whether the shop recovered was not to be seen: {event.detail}"
         if event.step is FaultStep.RECOVERED:
             verdict, said = (
                 Verdict.VALID,

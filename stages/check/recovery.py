@@ -17,6 +17,9 @@ FEWEST_REQUESTS = 3
 BAD_SHARE_MAX = 0.1
 """Of an operation's requests in the span: the occasional slow answer is not the fault's."""
 
+UNSEEN_SHARE = 0.5
+"""Above this share of requests near a stall, the rest does not show that an operation stayed bad."""
+
 _STEP_NS = 100 * MS_NS
 
 
@@ -48,6 +51,27 @@ def recovery(
             return start_ns
         start_ns += _STEP_NS
     return None
+
+
+def unseen(
+    stage: Stage, invocations: Iterable[Invocation], undone_ns: int, now_ns: int, stalls: Iterable[Stall]
+) -> str:
+    """Why it cannot be said that a shop did not recover, or '': too many requests since the undo lie near a stall.
+
+    A sentence with the operation of which the least is known.
+    """
+    censor = Censor(stalls)
+    due: dict[str, int] = {o.name: 0 for o in stage.operations}
+    hidden = dict(due)
+    for invocation in invocations:
+        if invocation.operation in due and undone_ns <= invocation.intended_ns <= now_ns:
+            slo_ms = stage.operation(invocation.operation).latency_slo_ms
+            due[invocation.operation] += 1
+            hidden[invocation.operation] += censor.hides(invocation.intended_ns, slo_ms)
+    worst = max(due, key=lambda name: hidden[name] / max(1, due[name]))
+    if hidden[worst] <= UNSEEN_SHARE * due[worst]:
+        return ""
+    return f"{hidden[worst]} of {due[worst]} requests to {worst} since the undo lie near a stall of the machine"
 
 
 def _seen(

@@ -192,7 +192,7 @@ def _distribution(ordered: Sequence[float]) -> Distribution:
     return Distribution(n=len(ordered), points=tuple((ms, share) for share, ms in points.items()))
 
 
-_TROUBLE = (FaultStep.REFUSED, FaultStep.FAILED, FaultStep.NOT_RECOVERED)
+_TROUBLE = (FaultStep.REFUSED, FaultStep.FAILED, FaultStep.NOT_RECOVERED, FaultStep.UNSEEN)
 
 
 def _windows(events: Iterable[FaultEvent], clock: _Clock) -> tuple[Window, ...]:

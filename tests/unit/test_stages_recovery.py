@@ -15,6 +15,7 @@ from stages.check import (
     recovered_after_every_fault,
     recovery,
     service_levels,
+    unseen,
 )
 from stages.history import FaultEvent, FaultStep, Invocation, Outcome
 from stages.testing import OPERATIONS, SHOP, invocation, ns, small, stall, steady
@@ -89,6 +90,15 @@ def test_a_request_that_hangs_is_not_recovery() -> None:
 def test_a_stall_of_the_machine_does_not_delay_recovery() -> None:
     late = [replace(i, ended_ns=i.ended_ns + ns(1.5)) if ns(10.9) < i.intended_ns < ns(11.2) else i for i in GOOD]
     assert recovered_s(late, stalls=[stall(11.0, 11.3)]) == 10.0
+
+
+def test_a_shop_that_nobody_could_watch_is_not_said_to_have_stayed_sick() -> None:
+    standing = [stall(10 + n, 10.7 + n) for n in range(9)]
+    sick = [replace(i, outcome=Outcome.FAIL) for i in GOOD]
+    assert "near a stall" in unseen(SHOP, sick, ns(10), ns(20), standing)
+    assert unseen(SHOP, sick, ns(10), ns(20), standing[:1]) == ""
+    found = recovered_after_every_fault(events(*INJECTED, ("kill", FaultStep.UNSEEN, 9)))
+    assert (found.verdict, found.because) == ("unknown", "kill: whether the shop recovered was not to be seen: why")
 
 
 def events(*steps: tuple[str, FaultStep, float]) -> list[FaultEvent]:
