@@ -59,6 +59,11 @@ class Diff:
     clusters_removed: tuple[str, ...]
     owners_changed: tuple[Moved, ...]
     """System by system."""
+    objectives_changed: tuple[Moved, ...]
+    """What each system answers for, listed."""
+    sidecars_added: tuple[str, ...]
+    """Services that get a sidecar; what passes between two of them needs an identity and a rule from then on."""
+    sidecars_removed: tuple[str, ...]
     shared_added: tuple[str, ...]
     shared_removed: tuple[str, ...]
     gaps_closed: tuple[str, ...]
@@ -76,6 +81,11 @@ class Diff:
                 f"system {m.name} is owned by {_whom(m.after)}, before by {_whom(m.before)}"
                 for m in self.owners_changed
             ),
+            *(
+                f"system {m.name} answers for {m.after or 'nothing'}, before for {m.before or 'nothing'}"
+                for m in self.objectives_changed
+            ),
+            *_sidecars(self.sidecars_added, self.sidecars_removed),
             *_came_and_went("channel", self.channels_added, self.channels_removed),
             *(f"{c.name} {_changes(c)}" for c in self.channels_changed),
             *(f"gap {name!r} is closed" for name in self.gaps_closed),
@@ -104,6 +114,9 @@ def diff(before: Stage, after: Stage, impacts: Mapping[str, tuple[Impact, Impact
         clusters_added=_only_second(*clusters),
         clusters_removed=_only_second(*reversed(clusters)),
         owners_changed=_owners(before, after),
+        objectives_changed=_objectives(before, after),
+        sidecars_added=_only_second(_meshed(before), _meshed(after)),
+        sidecars_removed=_only_second(_meshed(after), _meshed(before)),
         shared_added=_only_second(*shared),
         shared_removed=_only_second(*reversed(shared)),
         gaps_closed=_only_second(*reversed(gaps)),
@@ -133,6 +146,19 @@ def _owners(before: Stage, after: Stage) -> tuple[Moved, ...]:
         for s in after.systems
         if known.get(s.name) != s.owner
     )
+
+
+def _objectives(before: Stage, after: Stage) -> tuple[Moved, ...]:
+    known = {s.name: s.objectives for s in before.systems}
+    return tuple(
+        Moved(name=s.name, before=", ".join(known.get(s.name, ())) or None, after=", ".join(s.objectives) or None)
+        for s in after.systems
+        if known.get(s.name, ()) != s.objectives
+    )
+
+
+def _meshed(stage: Stage) -> list[str]:
+    return [s.name for s in stage.services] if stage.mesh is not None else []
 
 
 def _changed_channels(before: Stage, after: Stage) -> Iterator[ChannelChange]:
@@ -182,7 +208,28 @@ def _changes(change: ChannelChange) -> str:
     if "kind" in by_field and "transport" in by_field:
         (was, now), (over_was, over_now) = by_field["kind"], by_field["transport"]
         return f"was {_a(was)} over {over_was}, now {_a(now)} over {over_now}"
-    return "changes " + ", ".join(f"{name} from {old} to {new}" for name, old, new in change.fields)
+    return ", ".join(_change(name, old, new) for name, old, new in change.fields)
+
+
+def _change(name: str, old: str, new: str) -> str:
+    """In words where a field has some: 'goes through fulfilment-gateway'."""
+    if name == "via" and old == "none":
+        return f"goes through {new}"
+    if name == "fallback" and old == "none":
+        return f"falls back to {new}"
+    if name == "operations" and (more := [o for o in new.split(", ") if o not in old.split(", ")]):
+        return f"carries {' and '.join(more)} too" if set(old.split(", ")) < set(new.split(", ")) else f"carries {new}"
+    return f"changes {name} from {old} to {new}"
+
+
+def _sidecars(added: tuple[str, ...], removed: tuple[str, ...]) -> Iterator[str]:
+    if added:
+        yield (
+            f"a sidecar beside each of {', '.join(added)}: mTLS with an identity of its own, and only the calls of "
+            "the model get through"
+        )
+    if removed:
+        yield f"no sidecar any more beside {', '.join(removed)}: whoever has the address may call"
 
 
 def _whom(owner: str | None) -> str:

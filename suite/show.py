@@ -12,8 +12,10 @@ from rich.table import Table
 from stages.blast_radius import Effect, Prediction, blast_radius, predict
 from stages.catalogue import STAGES, VARIANTS
 from stages.diff import diff
+from stages.governance import Governed, governed
 from stages.messaging import Messaging, messaging
 from stages.model import Kind, Stage
+from suite.governed import governed_document
 from suite.ports import FaultPlan, Target
 
 Catalogue = Mapping[str, Sequence[FaultPlan]]
@@ -80,6 +82,7 @@ def stage(chosen: Stage, plans: Sequence[FaultPlan]) -> Page:
     content = {
         **asdict(chosen),
         "messaging": asdict(needed),
+        "governance": [governed_document(g) for g in governed(chosen)],
         "predictions": {
             fault: {op: {"effect": str(p.effect), "because": p.because} for op, p in row.items()}
             for fault, row in predictions.items()
@@ -100,12 +103,27 @@ def stage(chosen: Stage, plans: Sequence[FaultPlan]) -> Page:
     gaps = table("promise it cannot keep", "when", "because")
     for g in chosen.gaps:
         gaps.add_row(f"{g.effect} of {g.operation}", f"{g.crash_of} dies in mid-request", g.reason)
-    text: list[RenderableType] = [chosen.change + ", because: " + chosen.reason, systems, operations, channels]
+    text: list[RenderableType] = [chosen.change + ", because: " + chosen.reason, systems]
+    if owners := governed(chosen):
+        text.append(_governance(owners))
+    text += [operations, channels]
     if needed.queues:
         text.append(_queues(needed))
     if chosen.gaps:
         text.append(gaps)
     return Page(content, (*text, *matrix(chosen, predictions)))
+
+
+def _governance(owners: Sequence[Governed]) -> RenderableType:
+    """Who answers for what; the budget of a run is this share of its requests."""
+    printed = table("system", "owner", "cluster", "network", "answers for", "within", "good", "error budget")
+    for g in owners:
+        for n, o in enumerate(g.objectives):
+            who = (g.system, g.owner or "-", g.cluster, g.network) if n == 0 else ("", "", "", "")
+            what = f"{o.name} (of {o.operation})" if o.completion else o.name
+            budget = f"{1000 * (1 - o.share):.3g} of 1,000 requests"
+            printed.add_row(*who, what, f"{o.within_ms} ms", f"{100 * o.share:g}%", budget)
+    return printed
 
 
 def _queues(needed: Messaging) -> RenderableType:

@@ -44,15 +44,41 @@ def test_the_step_to_mesh_moves_every_system_and_gives_it_an_owner() -> None:
     found = diff(ASYNC, MESH)
     assert found.clusters_added == ("commerce", "fulfilment", "payments", "engagement")
     assert found.clusters_removed == ("shop",)
-    assert found.shared_added == ("registry", "gateway")
+    assert found.shared_added == ("registry", "fulfilment-gateway", "engagement-gateway")
     assert len(found.services_moved) == len(MESH.services)
     assert Moved(name="payments", before=None, after="team-money") in found.owners_changed
     assert "payments moves from cluster shop to cluster payments" in found.sentences()
     assert "system payments is owned by team-money, before by nobody" in found.sentences()
     assert (
-        ChannelChange(name="storefront-analytics", fields=(("via", "none", "registry, gateway"),))
+        ChannelChange(
+            name="storefront-analytics",
+            fields=(("fallback", "none", "storefront-cache"), ("via", "none", "engagement-gateway")),
+        )
         in found.channels_changed
     )
+    assert found.sidecars_added == tuple(s.name for s in MESH.services)
+    assert found.sentences()[-8:] == [
+        "system commerce answers for register, place-order, track-order, cancel-order, before for nothing",
+        "system fulfilment answers for browse, order-cancelled, before for nothing",
+        "system payments answers for order-completed, before for nothing",
+        "system engagement answers for insights, email-sent, user-visible-in-analytics, before for nothing",
+        (
+            "a sidecar beside each of storefront, accounts, orders, inventory, shipping, payments, email, analytics, "
+            "cache: mTLS with an identity of its own, and only the calls of the model get through"
+        ),
+        "storefront-inventory goes through fulfilment-gateway",
+        "storefront-cache carries insights too, goes through engagement-gateway",
+        "storefront-analytics falls back to storefront-cache, goes through engagement-gateway",
+    ]
+
+
+def test_the_mesh_answers_insights_otherwise_when_analytics_dies() -> None:
+    down = Impact(down=frozenset({"analytics"}))
+    found = diff(ASYNC, MESH, {"analytics-killed": (down, down)})
+    assert [(m.operation, m.before, m.after) for m in found.failure_modes] == [
+        ("insights", Effect.FAILING, Effect.DEGRADED)
+    ]
+    assert found.sentences()[-1] == "analytics-killed: insights was failing, now degraded"
 
 
 def test_the_way_back_opens_what_the_way_there_closed() -> None:
