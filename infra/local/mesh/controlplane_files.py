@@ -12,7 +12,10 @@ _SCRATCH = ".new-"
 
 
 class Files:
-    """The files of one directory, 0600 in directories 0700. While one writer takes over from another there may be two."""
+    """The files of one directory, 0600 in directories 0700.
+
+    While a writer takes over from another there may be two.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
