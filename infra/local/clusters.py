@@ -8,11 +8,17 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from infra.local.clusterhost import UNTAGGED
 from infra.local.context import Context
-from infra.local.errors import Conflict, NotFound
-from infra.local.processes import NotOurs, ProcessId, alive, carries, gone, stat_of, stop, tagged
+from infra.local.control import HostError, ask
+from infra.local.errors import Conflict, NotFound, Unavailable
+from infra.local.processes import NotOurs, ProcessId, alive, carries, gone, kill, stat_of, stop, tagged
 from infra.local.state import Cluster, ClusterSpec
 from infra.naming import TAG_CLUSTER
+
+HOST_MODULE = "infra.local.clusterhost"
+
+NURSERY = "nursery"
 
 
 class Clusters:
@@ -71,15 +77,45 @@ class Clusters:
             raise Conflict(f"there is no cluster {name!r} in {self._context.state.name}")
         async with self._context.lock("cluster", name):
             if not alive(cluster.host):
-                cluster.host = await self._context.start_host(
-                    f"cluster-{name}",
-                    "infra.local.clusterhost",
-                    cluster.spec.preload,
-                    self._socket(name),
-                    {TAG_CLUSTER: name},
-                )
+                start = self._born if cluster.spec.nursery else self._start
+                cluster.host = await start(name, cluster.spec.preload)
                 self._context.save()
         return self._socket(name)
+
+    async def _start(self, name: str, preload: Sequence[str]) -> ProcessId:
+        """A host that imports for itself."""
+        tags = {TAG_CLUSTER: name}
+        return await self._context.start_host(f"cluster-{name}", HOST_MODULE, preload, self._socket(name), tags)
+
+    async def _born(self, name: str, preload: Sequence[str]) -> ProcessId:
+        """A host that the nursery forks; it is believed only once it carries its tag and leads its group."""
+        nursery = await self._nursery(preload)
+
+        async def fork(log: Path) -> ProcessId:
+            question = {"name": name, "socket": str(self._socket(name)), "modules": list(preload), "log": str(log)}
+            try:
+                answer = await ask(nursery, {"cmd": "host", **question})
+            except HostError as error:
+                raise Unavailable(f"the nursery did not fork a host for {name}: {error}") from error
+            return ProcessId(answer["pid"], answer["start"])
+
+        host = await self._context.have_host(f"cluster-{name}", self._socket(name), fork)
+        seen = stat_of(host.pid)
+        if seen is None or seen.group != host.pid or not carries(host, {**self._context.tags, TAG_CLUSTER: name}):
+            await kill(host, self._context.tags)
+            raise Unavailable(f"the host of {name} (process {host.pid}) has not become one of its own")
+        return host
+
+    async def _nursery(self, preload: Sequence[str]) -> Path:
+        """Its control socket; it is started if it does not live."""
+        state = self._context.state
+        socket = self._context.home.control(state.name, NURSERY)
+        async with self._context.lock("host", NURSERY):
+            if not alive(state.nursery):
+                tags = {TAG_CLUSTER: UNTAGGED}
+                state.nursery = await self._context.start_host(NURSERY, HOST_MODULE, preload, socket, tags)
+                self._context.save()
+        return socket
 
     def members(self, name: str) -> list[ProcessId]:
         """Every live process of the cluster: its host, its services, also those of a host that died before."""

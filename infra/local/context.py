@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +94,19 @@ class Context:
         self, name: str, module: str, args: Sequence[str], socket: Path, tags: Mapping[str, str]
     ) -> ProcessId:
         """Start a host process and wait until it answers. Raise Died or Unavailable, nothing left running."""
+
+        async def start(log: Path) -> ProcessId:
+            return spawn(["-m", module, str(socket), *args], {**self.tags, **tags}, log)
+
+        return await self.have_host(name, socket, start)
+
+    async def have_host(self, name: str, socket: Path, start: Callable[[Path], Awaitable[ProcessId]]) -> ProcessId:
+        """As `start_host`, for a process that `start` makes, given its log."""
         path = self.log_of(name)
         offset = size_of(path)
         socket.unlink(missing_ok=True)
         began = time.monotonic()
-        process = spawn(["-m", module, str(socket), *args], {**self.tags, **tags}, path)
+        process = await start(path)
         try:
             while not await self._answers(socket):
                 if not alive(process):

@@ -58,7 +58,7 @@ def _direct_wires(stage: Stage, calls: list[Channel], broker: OwnBroker | None) 
 def _cluster(stage: Stage, name: str, network: str) -> Resource:
     inputs: dict[str, object] = {"network": network, "preload": list(PRELOAD)}
     if stage.mesh:
-        inputs |= {"preload": [*PRELOAD, *MESH_PRELOAD]}
+        inputs |= {"preload": [*PRELOAD, *MESH_PRELOAD], "nursery": True}
     return Resource(kind="cluster", name=name, inputs=inputs)
 
 
