@@ -1,6 +1,7 @@
 """The command line: `stages`. Exit statuses, arguments, and who is asked to do what; nothing else.
 
     verify, sweep    0 valid, 1 invalid, 2 unknown
+    canary           0 promoted, 1 rolled back, 2 undecided and rolled back
     others           0 done, 1 could not be done (the message says why)
     all              130 interrupted, 254 wrong usage or bad input (nothing was started), 255 our own crash
 
@@ -246,6 +247,37 @@ def load(
     page = drive(use=use, rate=rate, seconds=seconds, seed=seed, progress=err)
     _print(page, as_json)
     raise typer.Exit(EXIT_OF[page.content["verdict"]])
+
+
+@app.command()
+def canary(
+    service: Annotated[str, typer.Argument(metavar="SERVICE")],
+    share: Annotated[int, typer.Option("--share", metavar="PERCENT", help="Of its calls, 1 to 99.")] = 10,
+    candidate: Annotated[
+        str, typer.Option("--candidate", metavar="good|slow|failing", help="What the second version is like.")
+    ] = "good",
+    use: Use = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", metavar="MAX", help="Time limit; default: what a good one takes, x 3.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="R", help="Requests per second, driven if nobody drives any.")
+    ] = DEFAULT_RATE,
+    as_json: Json = False,
+) -> None:
+    """Try a second version of a service on a share of its calls: promote it or roll it back. Needs a stage with a mesh.
+
+    Exit status 0 promoted, 1 rolled back, 2 undecided and rolled back.
+    """
+    from suite.canary import EXIT_OF as exits
+    from suite.canary import CanaryWishes
+    from suite.canary_run import canary as run
+
+    wishes = CanaryWishes(service=service, share_percent=share, candidate=candidate, seconds=seconds, rate=rate)
+    signal.signal(signal.SIGTERM, _interrupt)
+    page = run(wishes, use=use, console=err)
+    _print(page, as_json)
+    raise typer.Exit(exits[page.content["outcome"]])
 
 
 @sweeps.command()
