@@ -30,7 +30,7 @@ STATS = (
     _CALLEE + r"circuit_breakers\.default\.(rq|rq_pending|rq_retry)_open",
     _CALLEE + r"circuit_breakers\.default\.remaining_(rq|pending|retries)",
     _CALLEE + r"membership_(healthy|total)",
-    _CALLEE + r"upstream_rq_([1-5]xx|total|active|timeout|per_try_timeout|pending_overflow)",
+    _CALLEE + r"upstream_rq_([1-5]xx|total|active|timeout|per_try_timeout|active_overflow|pending_overflow)",
     _CALLEE + r"upstream_rq_retry(|_success|_overflow|_limit_exceeded)",
     _CALLEE + r"upstream_cx_(total|active|connect_fail|connect_timeout|max_duration_reached)",
     _CALLEE + r"ssl\.(handshake|connection_error|fail_.*)",

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,11 +23,13 @@ from infra.local.mesh.envoyconf import APP, BOOTSTRAP, Doc, Paths
 from infra.local.testing import until
 from stages.catalogue import MESH
 from stages.mesh import STABLE, ClusterPlan, Member, cluster_plan, gateway_of, sidecar_of
-from stages.model import Stage
+from stages.model import Mesh, Stage
 
 Answer = tuple[int, Mapping[str, str], bytes]
 OK: Answer = (200, {}, b"{}")
 TTL_S = 600
+BRIEF = replace(MESH, mesh=Mesh(connection_age_ms=300, ejection_ms=500, ejection_ms_max=1500))
+"""The mesh with less patience, so that tests need less."""
 
 
 @dataclass(slots=True)
