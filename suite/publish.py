@@ -10,7 +10,7 @@ from typing import Any
 from stages.catalogue import STAGES
 from stages.history import HistoryError, Phase, Record, read
 from suite.ports import BadInput
-from suite.report import html, junit
+from suite.report import edges, html, junit
 from suite.report.series import Series, summarize
 from suite.store import Store
 
@@ -19,17 +19,26 @@ STAGE_MARK = "stage:"
 
 
 def publish(store: Store, document: Mapping[str, Any], history: Sequence[Record]) -> None:
-    """Write verdict.json, report.html and junit.xml."""
+    """Write verdict.json, report.html and junit.xml, and what `write_reports` adds for a mesh."""
     store.write_json("verdict.json", document)
     write_reports(store, document, history)
 
 
 def write_reports(store: Store, document: Mapping[str, Any], history: Iterable[Record]) -> list[Path]:
-    """Write report.html and junit.xml; return their paths."""
+    """Write report.html and junit.xml, for a mesh also edges.html and traces.json; return their paths."""
     series = _series(history)
     return [
         store.write_text("report.html", html.render(document, series, STAGES)),
         store.write_text("junit.xml", junit.render(document)),
+        *(_write_edges(store, document) if edges.has_edges(document) else ()),
+    ]
+
+
+def _write_edges(store: Store, document: Mapping[str, Any]) -> list[Path]:
+    followed = {name: stage["traces"] for name, stage in document["stages"].items() if "traces" in stage}
+    return [
+        store.write_text("edges.html", edges.render(document, STAGES)),
+        store.write_json("traces.json", followed),
     ]
 
 

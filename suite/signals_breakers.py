@@ -29,6 +29,12 @@ CHECK = "breakers-open-and-close"
 AFTER_NS = 8 * SECOND_NS
 """How long after the shop was well again an edge may still be found closed: a rarely used one needs a call for it."""
 
+DEAD = frozenset({502, 504})
+"""Answers that count against a callee; its own 503 says that it lives."""
+
+LOST = frozenset({"UF", "UC", "UT", "UR", "LR"})
+"""Flags of exchanges that failed on the way: no connection, broken, timed out, reset by the callee or locally."""
+
 BY_ITSELF = frozenset({NO_HOST, OVERFLOW, "NR", "RL"})
 """Flags of answers that no callee had a part in: they count for no ejection."""
 
@@ -174,7 +180,7 @@ def _in_a_row(lines: Sequence[Line]) -> int:
     for line in sorted(lines, key=lambda r: r.end_ns):
         if line.good:
             now = 0
-        elif line.status in (502, 503, 504) and not BY_ITSELF & set(line.flags):
+        elif (line.status in DEAD or LOST.intersection(line.flags)) and not BY_ITSELF.intersection(line.flags):
             now += line.attempts
             most = max(most, now)
     return most

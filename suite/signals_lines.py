@@ -181,7 +181,7 @@ def access_line(raw: Mapping[str, Any]) -> Line:
         path=_text(raw.get("path")).partition("?")[0],
         status=int(_number(raw.get("status")) or 0),
         flags=tuple(f for f in _text(raw.get("flags")).split(",") if f),
-        duration_ms=max(0.0, _number(raw["duration_ms"]) or 0.0),
+        duration_ms=_duration_ms(raw),
         upstream_ms=_number(raw.get("upstream_ms")),
         trace_id=trace_id,
         parent_id=parent_id,
@@ -222,12 +222,20 @@ def trace_context(traceparent: str) -> tuple[str, str]:
     return (pieces[1], pieces[2]) if len(pieces) == 4 and len(pieces[1]) == 32 and len(pieces[2]) == 16 else ("", "")
 
 
+def _duration_ms(raw: Mapping[str, Any]) -> float:
+    """From the first byte of the request to the last of the answer; whole milliseconds where no answer was sent."""
+    exact = _number(raw.get("duration_us"))
+    return max(0.0, (_number(raw["duration_ms"]) or 0.0) if exact is None else exact / 1000)
+
+
 def _text(value: object) -> str:
     """Envoy writes '-' or null for what there is not."""
     return "" if value is None or value == "-" else str(value)[:500]
 
 
 def _number(value: object) -> float | None:
+    if type(value) is int:
+        return float(value)
     if value is None or value == "-" or value == "" or isinstance(value, bool):
         return None
     found = float(str(value))

@@ -2,7 +2,7 @@
 
     <deployment>/traces/   --keep-->   <run>/traces/<stage>/   --documents-->   stages.<name>.{signals,breakers,traces}
 
-`keep` is called before the deployment is taken away, which takes its traces along.
+A Witness keeps them before the deployment is taken away, which takes its traces along.
 """
 
 from __future__ import annotations
@@ -19,11 +19,26 @@ from stages.history import Record
 from stages.model import Stage
 from suite.signals import signals_document, windows
 from suite.signals_breakers import breakers_document
-from suite.signals_clock import Offset
+from suite.signals_clock import Offset, take
 from suite.signals_lines import read
 from suite.signals_messages import message_signals
 from suite.traces import read_steps
 from suite.traces_document import traces_document
+
+
+class Witness:
+    """What is needed of a deployment to say afterwards what its edges saw; made when it is up, ended before it goes."""
+
+    def __init__(self, traces: Path, target: Path) -> None:
+        """Takes the distance of the clocks. `traces` are the deployment's, `target` is where the run keeps them."""
+        self._traces = traces
+        self.directory = target
+        self.offset = take()
+
+    def end(self) -> None:
+        """Keep the files, and look at the clocks once more."""
+        keep(self._traces, self.directory)
+        self.offset = self.offset.until(take())
 
 
 def keep(traces: Path, target: Path) -> None:

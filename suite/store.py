@@ -1,6 +1,7 @@
 """Where a run's files go: `runs/<utc>-<seed>/`, `runs/latest` pointing at the newest, or a directory of the user's.
 
-verdict.json  report.html  junit.xml  history.jsonl  environment.json  logs/
+verdict.json  report.html  junit.xml  history.jsonl  environment.json  logs/     and for a mesh
+edges.html  traces.json  traces/<stage>/
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from suite.ports import BadInput
 
 RUNS = Path("runs")
 
+WRITTEN = (
+    *("verdict.json", "report.html", "junit.xml", "history.jsonl", "environment.json"),
+    *("edges.html", "traces.json"),
+)
+"""What a run leaves in its directory, besides folders."""
+
 
 class Store:
     """The directory of one run."""
@@ -26,6 +33,8 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.logs = directory / "logs"
+        self.traces = directory / "traces"
+        """Access logs and spans by stage, where there is a mesh."""
         self.parts = directory / "parts"
         """History files while their writers live; `finish` merges and removes them."""
 
@@ -42,9 +51,10 @@ class Store:
         if not os.access(directory, os.W_OK | os.X_OK):
             raise BadInput([f"cannot write to {directory}; name a writable directory with --out"])
         if (directory / "verdict.json").exists() and out is not None:
-            for name in ("verdict.json", "report.html", "junit.xml", "history.jsonl", "environment.json"):
+            for name in WRITTEN:
                 (directory / name).unlink(missing_ok=True)
         store = cls(directory)
+        shutil.rmtree(store.traces, ignore_errors=True)
         for folder in (store.logs, store.parts):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()

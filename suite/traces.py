@@ -166,7 +166,7 @@ class _Waterfall:
             yield Row(
                 depth=depth,
                 kind="handler",
-                name=step.name,
+                name=step.name.removeprefix(HANDLE),
                 where=step.service,
                 start_ns=step.start_ns,
                 end_ns=step.end_ns,
@@ -190,18 +190,22 @@ class _Waterfall:
 
     def _exchange(self, call: Step, inner: Sequence[Step], depth: int) -> Iterator[Row]:
         """A call: its lines on the way out, within each those on the way in, within these what the callee did."""
-        left, waiting = list(inner), list(self._lines[IN, call.span_id])
-        for out in self._lines[OUT, call.span_id]:
+        sent, arrived = self._lines[OUT, call.span_id], self._lines[IN, call.span_id]
+        for out in sent:
             yield _row(depth, "sidecar-out", out, f"{out.method} {out.path}", _answer(out))
-            for into in [r for r in waiting if _within(r.start_ns, out)]:
-                waiting.remove(into)
-                yield from self._arrival(into, out.gateway, left, depth + 1, call)
-        for into in waiting:
-            yield from self._arrival(into, "", left, depth, call)
-        for step in left:
-            yield from self._of(step, depth, call)
+            for into in arrived:
+                if _latest(into.start_ns, sent) is out:
+                    yield from self._arrival(into, out.gateway, arrived, inner, depth + 1, call)
+        for into in arrived:
+            if _latest(into.start_ns, sent) is None:
+                yield from self._arrival(into, "", arrived, inner, depth, call)
+        for step in inner:
+            if _latest(step.start_ns, arrived) is None:
+                yield from self._of(step, depth, call)
 
-    def _arrival(self, into: Line, gateway: str, left: list[Step], depth: int, call: Step) -> Iterator[Row]:
+    def _arrival(
+        self, into: Line, gateway: str, arrived: Sequence[Line], inner: Sequence[Step], depth: int, call: Step
+    ) -> Iterator[Row]:
         if gateway:
             yield Row(
                 depth=depth,
@@ -213,9 +217,9 @@ class _Waterfall:
             )
             depth += 1
         yield _row(depth, "sidecar-in", into, f"{into.method} {into.path}", _answer(into))
-        for step in [s for s in left if _within(s.start_ns, into)]:
-            left.remove(step)
-            yield from self._of(step, depth + 1, call)
+        for step in inner:
+            if _latest(step.start_ns, arrived) is into:
+                yield from self._of(step, depth + 1, call)
 
     def _queue(self, step: Step, parent: Step, depth: int) -> Row:
         queue = self._needed.queue_of(step.service)
@@ -259,5 +263,7 @@ def _answer(line: Line) -> str:
     return ", ".join(said)
 
 
-def _within(start_ns: int, line: Line) -> bool:
-    return line.start_ns - SKEW_NS <= start_ns <= line.end_ns + SKEW_NS
+def _latest(start_ns: int, lines: Sequence[Line]) -> Line | None:
+    """The exchange in which something began: of several attempts, the last that had begun by then."""
+    begun = [r for r in lines if r.start_ns - SKEW_NS <= start_ns <= r.end_ns + SKEW_NS]
+    return max(begun, key=lambda r: r.start_ns, default=None)

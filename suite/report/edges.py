@@ -20,7 +20,7 @@ from suite.report.words import milliseconds, percent
 BASELINE = "baseline"
 MAPS_SHOWN = 6
 """Maps under a fault: of those that broke most."""
-WIDEST = 5.0
+WIDEST = 3.6
 """Width of the line of the busiest edge."""
 
 
@@ -71,7 +71,9 @@ def _broken(found: Edges, phase: str) -> float:
 
 
 def _map(stage: Stage, found: Edges, phase: str, prefix: str) -> str:
-    measured = {e.name: e.phases[phase] for e in (*found.edges, *found.messages) if phase in e.phases}
+    measured = {
+        e.name: e.phases[phase] for e in (*found.edges, *found.messages) if phase in e.phases and e.phases[phase].n
+    }
     busiest = max((f.rate or 0.0 for f in measured.values()), default=0.0) or 1.0
     return system_map(stage, prefix, {name: _mark(name, f, busiest) for name, f in measured.items()})
 

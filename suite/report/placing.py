@@ -39,20 +39,33 @@ class Rect:
         return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < other.y2 and other.y1 < self.y2
 
 
-def place(stage: Stage, layout: Layout, two_lines: Collection[str] = (), wider: float = 0.0) -> dict[str, Rect]:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much is left for what is written on the lines."""
+
+    port: float = PORT
+    """Distance between two lines at a service."""
+    wider: float = 0.0
+    """Added before every column."""
+
+
+PLAIN, LABELLED = Room(), Room(port=14.0, wider=40.0)
+"""For lines without and with words on them."""
+
+
+def place(stage: Stage, layout: Layout, two_lines: Collection[str] = (), room: Room = PLAIN) -> dict[str, Rect]:
     """Rectangles of services, and of lanes (flat ones); each column is centred on the tallest.
 
-    `two_lines`: services in whose boxes more than their names is written. `wider`: added before every column, for what
-    is written on the lines.
+    `two_lines`: services in whose boxes more than their names is written.
     """
     ports = ports_of(layout)
-    stacks = [_stack(column, stage, ports, two_lines) for column in layout.columns]
+    stacks = [_stack(column, stage, ports, two_lines, room) for column in layout.columns]
     tallest = max(height for _, height in stacks)
-    left = MARGIN + USERS_W + SYSTEM_PAD + CLUSTER_PAD + wider
+    left = MARGIN + USERS_W + SYSTEM_PAD + CLUSTER_PAD + room.wider
     top = MARGIN + SYSTEM_HEAD + SYSTEM_PAD + CLUSTER_HEAD + CLUSTER_PAD
     found: dict[str, Rect] = {}
     for n, (stack, height) in enumerate(stacks):
-        x, shift = left + n * (NODE_W + GAP_X + wider), top + (tallest - height) / 2
+        x, shift = left + n * (NODE_W + GAP_X + room.wider), top + (tallest - height) / 2
         found |= {name: Rect(x, shift + y1, x + NODE_W, shift + y2) for name, (y1, y2) in stack.items()}
     return found
 
@@ -62,13 +75,14 @@ def _stack(
     stage: Stage,
     ports: dict[str, tuple[list[str], list[str]]],
     two_lines: Collection[str],
+    room: Room,
 ) -> tuple[dict[str, tuple[float, float]], float]:
     """Top and bottom of each spot of a column, and the height of all."""
     y, stack = 0.0, dict[str, tuple[float, float]]()
     for above, spot in zip((None, *column), column, strict=False):
         y += _apart(above, spot, stage) if above is not None else 0.0
         lines = max(map(len, ports[spot.name]))
-        height = max(46.0 if spot.name in two_lines else 36.0, (lines + 1) * PORT) if spot.system else 0.0
+        height = max(46.0 if spot.name in two_lines else 36.0, (lines + 1) * room.port) if spot.system else 0.0
         stack[spot.name] = (y, y + height)
         y += height
     return stack, y

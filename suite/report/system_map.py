@@ -15,17 +15,15 @@ from suite.report.message_map import QUEUE_W, is_topic, queue_glyph, queues_of, 
 from suite.report.placing import (
     CLUSTER_HEAD,
     CLUSTER_PAD,
+    LABELLED,
     MARGIN,
-    PORT,
+    PLAIN,
     SYSTEM_HEAD,
     SYSTEM_PAD,
     Rect,
     place,
     ports_of,
 )
-
-LABEL_W = 46.0
-"""How much further apart columns stand where something is written on the lines between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,8 @@ def system_map(stage: Stage, prefix: str = "map", marks: Mapping[str, Mark] | No
     """
     drawn, queues = with_topics(stage), queues_of(messaging(stage))
     layout = lay_out(drawn)
-    nodes = place(drawn, layout, queues, wider=LABEL_W if marks else 0.0)
+    room = LABELLED if marks else PLAIN
+    nodes = place(drawn, layout, queues, room)
     found = _by_drawn_name(stage, drawn, marks or {})
     boxes = {s.name: _around([nodes[x.name] for x in drawn.services if x.system == s.name]) for s in stage.systems}
     systems = {name: r.grown(SYSTEM_PAD, SYSTEM_HEAD) for name, r in boxes.items() if r is not None}
@@ -56,8 +55,8 @@ def system_map(stage: Stage, prefix: str = "map", marks: Mapping[str, Mark] | No
     parts = [_arrow_heads(prefix), *_cluster_boxes(stage, clusters), *_system_boxes(stage, systems)]
     entries = sorted({o.entry for o in stage.operations} & nodes.keys())
     parts += [e for name in entries for e in _users(nodes[name], prefix, found.get(f"users-{name}"))]
-    parts += _lines(drawn, layout, nodes, queues, prefix, found)
-    parts += _nodes(drawn, layout, nodes, queues)
+    parts += _lines(drawn, layout, nodes, queues, prefix, found, room.port)
+    parts += _nodes(drawn, layout, nodes, queues, room.port)
     frames = [*nodes.values(), *systems.values(), *clusters.values()]
     right, bottom = max(r.x2 for r in frames) + MARGIN, max(r.y2 for r in frames) + MARGIN
     return svg.drawing(right, bottom, f"system map of stage {stage.name}: {stage.title}", *parts)
@@ -70,7 +69,7 @@ def _by_drawn_name(stage: Stage, drawn: Stage, marks: Mapping[str, Mark]) -> dic
 
 
 def _nodes(
-    drawn: Stage, layout: Layout, nodes: dict[str, Rect], queues: Mapping[str, tuple[Queue, ...]]
+    drawn: Stage, layout: Layout, nodes: dict[str, Rect], queues: Mapping[str, tuple[Queue, ...]], apart: float
 ) -> Iterable[Element]:
     """Services with their queues at the door, and topics."""
     ports = ports_of(layout)
@@ -82,7 +81,9 @@ def _nodes(
         mine, into = queues.get(service.name, ()), ports[service.name][0]
         if mine:
             ends = [
-                _port(at, n, len(into)) for n, spot in enumerate(into) if _by_message(drawn, layout, spot, service.name)
+                _port(at, n, len(into), apart)
+                for n, spot in enumerate(into)
+                if _by_message(drawn, layout, spot, service.name)
             ] or [at.y2 - 9]  # replies come back: their lines are not drawn
             yield queue_glyph(mine, at, min(ends), max(ends))
         yield _node(service.name, service.summary, at, service.database, tuple(q.name for q in mine))
@@ -101,6 +102,7 @@ def _lines(
     queues: Collection[str],
     prefix: str,
     marks: Mapping[str, Mark],
+    apart: float,
 ) -> Iterable[Element]:
     ports = ports_of(layout)
     labels: list[Element] = []
@@ -108,7 +110,7 @@ def _lines(
         route = layout.routes.get(channel.name)
         if route is None:
             continue
-        steps = [_step(a, b, nodes, ports) for a, b in pairwise(route)]
+        steps = [_step(a, b, nodes, ports, apart) for a, b in pairwise(route)]
         if channel.kind is not Kind.CALL and channel.callee in queues:
             (start, end) = steps[-1]
             steps[-1] = start, (end[0] - QUEUE_W, end[1])
@@ -138,16 +140,16 @@ def _label(mark: Mark, end: tuple[float, float]) -> Element:
 
 
 def _step(
-    a: str, b: str, nodes: dict[str, Rect], ports: dict[str, tuple[list[str], list[str]]]
+    a: str, b: str, nodes: dict[str, Rect], ports: dict[str, tuple[list[str], list[str]]], apart: float
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     out, into = ports[a][1], ports[b][0]
-    start = nodes[a].x2, _port(nodes[a], out.index(b), len(out))
-    end = nodes[b].x1, _port(nodes[b], into.index(a), len(into))
+    start = nodes[a].x2, _port(nodes[a], out.index(b), len(out), apart)
+    end = nodes[b].x1, _port(nodes[b], into.index(a), len(into), apart)
     return start, end
 
 
-def _port(node: Rect, index: int, count: int) -> float:
-    return (node.y1 + node.y2) / 2 + (index - (count - 1) / 2) * PORT * (node.y2 > node.y1)
+def _port(node: Rect, index: int, count: int, apart: float) -> float:
+    return (node.y1 + node.y2) / 2 + (index - (count - 1) / 2) * apart * (node.y2 > node.y1)
 
 
 def _curve(start: tuple[float, float], end: tuple[float, float]) -> str:

@@ -137,7 +137,7 @@ class _Files:
         assert window.injected_ns is not None
         event = {
             "type": "CONSECUTIVE_GATEWAY_FAILURE",
-            "cluster_name": f"{channel.callee}-v1",
+            "cluster_name": f"{channel.callee}_v1",
             "upstream_url": "127.0.0.1:22001",
             "enforced": True,
             "secs_since_last_action": "0",
@@ -162,8 +162,9 @@ class _Files:
             "start": f"{start_ns // 1_000_000_000}.{start_ns % 1_000_000_000 // 1000:06d}",
             "side": side,
             "part": part,
-            "duration_ms": round(max(0, length_ns) / 1e6, 3),
-            "upstream_ms": round(max(0, length_ns) / 1e6, 3),
+            "duration_ms": max(0, length_ns) // 1_000_000,
+            "duration_us": max(0, length_ns) // 1000,
+            "upstream_ms": max(0, length_ns) // 1_000_000,
             "bytes": 512,
         }
         self._files[f"{part}.access.jsonl"].append(line | more)
