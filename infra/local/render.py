@@ -26,6 +26,9 @@ PRELOAD = ("workloads.services",)
 
 MODULE = "workloads.services"
 
+SHARED = "payments"
+"""Where orders and payments keep their tables when they share a database: a fault of it is one of both."""
+
 
 def render(
     stage: Stage, *, run_id: str, variant: str | None = None, broker: OwnBroker | None = None
@@ -70,6 +73,7 @@ def _service(
     disabled: frozenset[str],
     broker: OwnBroker | None,
 ) -> Resource:
+    database = _database(service, disabled)
     messages = broker_settings(stage, service.name, disabled, broker)
     if messages is not None and stage.mesh:
         messages = replace(messages, endpoint=mesh_broker_endpoint(service.name))
@@ -78,7 +82,7 @@ def _service(
         stage=stage.name,
         run_id=run_id,
         listen="127.0.0.1:{port}",
-        database_url=Ref("database", service.name, "url").token if service.database else None,
+        database_url=Ref("database", database, "url").token if database else None,
         peers={c.callee: _peer(stage, c) for c in calls if c.caller == service.name},
         broker=messages,
         disabled=disabled,
@@ -93,10 +97,17 @@ def _service(
             "module": MODULE,
             "args": [service.name],
             "ready_path": "/ready",
-            "database": service.name if service.database else None,
+            "database": database,
         },
         env={key: value_of(text) for key, text in sorted(environment.items())},
     )
+
+
+def _database(service: Service, disabled: frozenset[str]) -> str | None:
+    """The database that a service uses, None if it keeps nothing."""
+    if "own-database" in disabled and service.name in ("orders", "payments"):
+        return SHARED
+    return service.name if service.database else None
 
 
 def _peer(stage: Stage, channel: Channel) -> Peer:
