@@ -1,6 +1,6 @@
 """How does another version of a service come beside the one that serves, take a share of its calls, and go?
 
-    ports -> sidecar and service "<name>-canary" together -> wires -> share        ... -> share 0 -> all of it goes
+    ports -> sidecar and service "<name>-canary", wires -> callers know it -> share        ... -> share 0 -> all goes
 
 The newcomer runs from the same spec, on the same database, with a sidecar of its own; callers in its cluster reach
 that by wires of their own, those in other clusters by the gateway.
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from infra.local.context import Context
+from infra.local.controls import ControlPlanes
 from infra.local.edges import Edges
 from infra.local.errors import Conflict, NotFound
 from infra.local.namedports import NamedPorts
@@ -36,8 +37,11 @@ def canary_of(name: str) -> str:
 class Canaries:
     """The canaries of one deployment, by service."""
 
-    def __init__(self, context: Context, edges: Edges, services: Services, ports: NamedPorts) -> None:
+    def __init__(
+        self, context: Context, edges: Edges, services: Services, ports: NamedPorts, controls: ControlPlanes
+    ) -> None:
         self._context = context
+        self._controls = controls
         self._edges = edges
         self._services = services
         self._ports = ports
@@ -113,6 +117,11 @@ class Canaries:
             self._services.put(beside, self._sidecar(service, beside)),
             self._services.put(name, spec),
             *(self._put_wire(wire, wire_spec) for wire, wire_spec in wires),
+        )
+        await self._controls.until(
+            [cluster for cluster in state.clusters if service in self._controls.status(cluster).get("known", {})],
+            lambda status: CANARY in status["known"].get(service, {}).get("healthy", []),
+            f"{name} is known to the callers of {service}",
         )
 
     async def _put_wire(self, name: str, spec: WireSpec) -> None:

@@ -15,6 +15,7 @@ from infra.local.brokers import Brokers
 from infra.local.canaries import Canaries
 from infra.local.clusters import Clusters
 from infra.local.context import Context, log
+from infra.local.controls import ControlPlanes
 from infra.local.edges import Edges
 from infra.local.errors import CloudError, Conflict, NotFound
 from infra.local.home import Home
@@ -52,7 +53,8 @@ class Deployed:
         self.authority = Authority(context)
         self.named_ports = NamedPorts(context)
         self.services = Services(context, self.clusters, self.edges, self.named_ports)
-        self.canaries = Canaries(context, self.edges, self.services, self.named_ports)
+        self.controls = ControlPlanes(context)
+        self.canaries = Canaries(context, self.edges, self.services, self.named_ports, self.controls)
         self.leases = Leases(
             context, self.clusters, self.edges, self.services, self.brokers, self.registries, self.canaries
         )

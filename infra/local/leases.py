@@ -18,6 +18,7 @@ from infra.local.brokers import Brokers
 from infra.local.canaries import Canaries
 from infra.local.clusters import Clusters
 from infra.local.context import Context, log
+from infra.local.controls import ControlPlanes
 from infra.local.edges import Edges
 from infra.local.errors import CloudError, Conflict, NotFound
 from infra.local.faultspec import Fault
@@ -25,7 +26,6 @@ from infra.local.inject import DeathInjector, HolderInjector, Injector, WireInje
 from infra.local.inject_mesh import (
     AfflictionInjector,
     CanaryInjector,
-    ControlPlanes,
     PartitionInjector,
     RotationInjector,
     wires_between,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 
 
 async def http_status(host: str, port: int, path: str, timeout_s: float) -> int | None:
@@ -22,19 +23,21 @@ async def http_status(host: str, port: int, path: str, timeout_s: float) -> int 
 
 
 async def http_text(port: int, path: str, timeout_s: float = 2.0) -> str:
-    """The body of one GET on loopback, '' if nothing good came in time."""
-    writer = None
+    """The body of one good answer on loopback, '' if there was none in time. Does not hold up the loop."""
+    return await asyncio.to_thread(_text, port, path, timeout_s)
+
+
+def _text(port: int, path: str, timeout_s: float) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
-        async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
-            head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
-            return body.decode(errors="replace") if head.split(b" ", 2)[1] == b"200" else ""
-    except (OSError, TimeoutError, IndexError):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read().decode(errors="replace")
+        return body if response.status == 200 else ""
+    except (OSError, http.client.HTTPException):
         return ""
     finally:
-        if writer is not None:
-            writer.close()
+        connection.close()
 
 
 async def refuses(host: str, port: int) -> bool:
