@@ -215,10 +215,11 @@ class Plane:
 
     def endpoints(self, part: str, cluster: str) -> list[int] | None:
         """Ports of the endpoints that an Envoy is told."""
-        doc = self.read(f"envoy/{part}/eds/{cluster}.json")
+        doc = self.read(f"envoy/{part}/cds/clusters.json")
         if doc is None:
             return None
-        found = [e for group in doc["resources"][0].get("endpoints", []) for e in group["lb_endpoints"]]
+        (told,) = (c["load_assignment"] for c in doc["resources"] if c["name"] == cluster)
+        found = [e for group in told["endpoints"] for e in group["lb_endpoints"]]
         return [e["endpoint"]["address"]["socket_address"]["port_value"] for e in found]
 
     def serial(self, service: str) -> str:
@@ -496,15 +497,15 @@ def test_an_affliction_puts_an_expired_certificate_out_and_its_end_a_good_one(al
 
 
 def test_an_affliction_puts_garbage_out_and_its_end_restores_every_file(alone: Plane) -> None:
-    eds = alone.directory / "envoy" / "inventory-sidecar" / "eds"
-    before = {p.name: p.read_text("utf-8") for p in eds.iterdir()}
+    cds = alone.directory / "envoy" / "inventory-sidecar" / "cds"
+    before = {p.name: p.read_text("utf-8") for p in cds.iterdir()}
     alone.tell(afflictions={"l1": {"kind": "garbage-config", "service": "inventory-sidecar"}})
     until(lambda: alone.status["afflictions"].get("l1"), "it is told", 3)
-    assert [alone.read(f"envoy/inventory-sidecar/eds/{name}") for name in before] == [None] * len(before)
+    assert [alone.read(f"envoy/inventory-sidecar/cds/{name}") for name in before] == [None] * len(before)
     assert alone.read("envoy/inventory-sidecar/bootstrap.json") is not None
     alone.tell(afflictions={})
     until(lambda: alone.status["afflictions"] == {}, "it is over", 3)
-    assert {p.name: p.read_text("utf-8") for p in eds.iterdir()} == before
+    assert {p.name: p.read_text("utf-8") for p in cds.iterdir()} == before
 
 
 def test_a_part_that_is_gone_takes_its_key_along(alone: Plane) -> None:

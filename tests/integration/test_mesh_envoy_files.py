@@ -15,7 +15,7 @@ import pytest
 
 from infra.local.mesh import authority, envoy, envoyconf
 from infra.local.mesh.policyprobe import Credential, Door, measure_at
-from infra.local.mesh.testing import BRIEF, Envoy, Rig, app_of, ask, free_ports, write
+from infra.local.mesh.testing import BRIEF, OK, Envoy, Rig, app_of, ask, free_ports, wait_ms, write
 from infra.local.testing import until
 from stages.catalogue import MESH
 from stages.mesh import identity, server_name
@@ -132,7 +132,7 @@ def test_a_root_is_replaced_under_load_without_an_error(loaded: Loaded) -> None:
     ("file", "counter"),
     [
         ("rds/egress_inventory.json", "http.egress_inventory.rds.egress_inventory"),
-        ("eds/inventory_v1.json", "cluster.inventory_v1"),
+        ("cds/clusters.json", "cluster_manager.cds"),
         ("sds/own.json", "sds.own"),
         ("sds/trust.json", "sds.trust"),
     ],
@@ -156,6 +156,36 @@ def test_garbage_changes_nothing_and_is_counted(loaded: Loaded, file: str, count
     assert set(loaded.statuses) == {200}
 
 
+def test_endpoints_change_under_load_without_an_error(loaded: Loaded) -> None:
+    """The cluster is replaced; requests under way on the old one come to their end."""
+    loaded.app.behave = lambda m, p: wait_ms(30) or OK
+    twice = {"inventory_v1": loaded.known["inventory_v1"] * 2}
+    with loaded:
+        for n in range(10):
+            updates = loaded.caller.stat("cluster_manager.cds.update_success")
+            loaded.caller.write(loaded.caller.targets(twice if n % 2 else loaded.known))
+            until(lambda u=updates: loaded.caller.stat("cluster_manager.cds.update_success") > u, "they are read")
+            loaded.more(10)
+    assert set(loaded.statuses) == {200}
+
+
+def test_no_envoy_watches_more_files_than_it_must(loaded: Loaded) -> None:
+    """Linux grants a user 128 instances of inotify, and Envoy opens one per file."""
+    gateway = loaded.rig.gateway("engagement", {})
+    loaded.rig.ready()
+    sides = {"storefront": loaded.caller, "inventory": loaded.sides["inventory"], "gateway": gateway}
+    assert {name: inotify_instances(side) for name, side in sides.items()} == {
+        "storefront": 3 + 5,
+        "inventory": 3,
+        "gateway": 1,
+    }
+
+
+def inotify_instances(side: Envoy) -> int:
+    links = (os.readlink(path) for path in Path(f"/proc/{side.process.pid}/fd").iterdir())
+    return sum(link == "anon_inode:inotify" for link in links)
+
+
 def test_a_launcher_waits_for_all_files_and_becomes_envoy(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     plan = rig.plan("payments")
@@ -167,8 +197,8 @@ def test_a_launcher_waits_for_all_files_and_becomes_envoy(tmp_path: Path) -> Non
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "MARK": "kept"})
     try:
         write(home / "bootstrap.json", json.dumps(envoyconf.gateway_bootstrap(plan, ports, paths)))
-        assert len(envoy.missing(home)) == 2
-        docs = envoyconf.endpoints(envoyconf.gateway_clusters(plan), {})
+        assert envoy.missing(home) == [str(home / "cds" / "clusters.json")]
+        docs = envoyconf.gateway_targets(plan, {})
         for file, doc in docs.items():
             write(home / file, json.dumps(doc))
         until(lambda: _ready(ports["admin"]), "Envoy runs")

@@ -40,7 +40,7 @@ def files_of(plan: ClusterPlan, inputs: Inputs, name: str, paths: conf.Paths) ->
     docs = _gateway(plan, inputs, part, paths) if part.of is None else _sidecar(plan, inputs, name, part, paths)
     files = {file: json.dumps(doc, sort_keys=True) for file, doc in docs.items()}
     if name in inputs.view.afflicted(GARBAGE_CONFIG):
-        files |= {file: GARBAGE for file in files if file.startswith(("eds/", "rds/"))}
+        files |= {file: GARBAGE for file in files if file.startswith(("cds/", "rds/"))}
     return files
 
 
@@ -63,7 +63,7 @@ def _sidecar(plan: ClusterPlan, inputs: Inputs, name: str, part: Part, paths: co
         targets |= {conf.outbound(edge.callee, v): [at] for v, at in endpoints(view, known, edge).items()}
     return {
         **conf.secrets(leaf.chain, leaf.key, inputs.trust),
-        **conf.endpoints(conf.clusters(member), targets),
+        **conf.targets(plan, member, targets, paths, disabled=view.variant),
         **conf.routes(member, shares(view, known, member)),
         conf.BOOTSTRAP: conf.bootstrap(
             plan, member, part.ports, paths, disabled=view.variant, part=name, version=part.version
@@ -78,6 +78,6 @@ def _gateway(plan: ClusterPlan, inputs: Inputs, part: Part, paths: conf.Paths) -
         for version, address in versions.items()
     }
     return {
-        **conf.endpoints(conf.gateway_clusters(plan), targets),
+        **conf.gateway_targets(plan, targets),
         conf.BOOTSTRAP: conf.gateway_bootstrap(plan, part.ports, paths),
     }

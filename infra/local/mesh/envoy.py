@@ -6,6 +6,7 @@ by Envoy: same process id, same environment.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -65,11 +66,40 @@ def command(binary: Path, directory: Path) -> list[str]:
 
 def missing(directory: Path) -> list[str]:
     """Files that an Envoy needs to start and that are not there yet."""
-    try:
-        document = json.loads((directory / BOOTSTRAP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return [str(directory / BOOTSTRAP)]
-    return [path for path in sorted(set(_sources(document))) if not os.path.exists(path)]
+    bootstrap = directory / BOOTSTRAP
+    if not bootstrap.exists():
+        return [str(bootstrap)]
+    return [path for path in watched(directory) if not os.path.exists(path)]
+
+
+def watched(directory: Path) -> list[str]:
+    """Files that an Envoy reads again whenever they change: what it starts with, and what that refers to, sorted."""
+    found: set[str] = set()
+    todo = [str(directory / BOOTSTRAP)]
+    while todo:
+        try:
+            document = json.loads(Path(todo.pop()).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        todo += set(_sources(document)) - found
+        found |= set(todo)
+    return sorted(found)
+
+
+def shortage(watched: int) -> str | None:
+    """What Linux will refuse an Envoy that watches so many files: it opens an inotify instance for each."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    opened = [libc.inotify_init1(os.O_CLOEXEC) for _ in range(watched)]
+    code = ctypes.get_errno() if -1 in opened else 0
+    for descriptor in opened:
+        if descriptor >= 0:
+            os.close(descriptor)
+    if not code:
+        return None
+    return (
+        f"Envoy needs {watched} inotify instances, and Linux refuses this user more ({os.strerror(code)}): take down "
+        "another deployment, or raise fs.inotify.max_user_instances (sysctl)"
+    )
 
 
 def _sources(document: Any) -> Iterator[str]:
@@ -94,6 +124,8 @@ def main(argv: Sequence[str]) -> NoReturn:
         if time.monotonic() > until:
             raise SystemExit(f"after {WAIT_S:g} s there is still no {', no '.join(left)}: no control plane?")
         time.sleep(POLL_S)
+    if scarce := shortage(len(watched(directory))):
+        raise SystemExit(scarce)
     os.execv(binary, command(binary, directory))
 
 

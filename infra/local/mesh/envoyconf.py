@@ -14,11 +14,14 @@ A gateway has one listener, and looks only at the server name of the TLS greetin
 What never changes is in bootstrap.json; what does, in a file of its own that the control plane replaces by renaming
 another one onto it. Envoy keeps what it knew if the new file makes no sense:
 
-    eds/<cluster>.json   endpoints of a cluster, by the names on the right
+    cds/clusters.json    clusters and their endpoints, by the names on the right
     rds/<listener>.json  routes of an egress listener
     sds/own.json         certificate and key        sds/trust.json   roots
 
-All of them must exist before Envoy starts, so bootstrap.json is written last.
+All of them must exist before Envoy starts, so bootstrap.json is written last. Endpoints have no files of their own:
+Envoy opens an inotify instance per file, and Linux grants a user 128 of them (fs.inotify.max_user_instances), less than
+two such shops would need. A cluster whose endpoints did not change is left as it is; one that is replaced lets its
+requests end.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from infra.local.mesh import envoyconf_http as http
 from infra.local.mesh import envoyconf_upstream as upstream
-from infra.local.mesh.envoyconf_base import Doc, Paths, assignment, frame, named, resources, source, tls_common, typed
+from infra.local.mesh.envoyconf_base import TARGETS, Doc, Paths, frame, named, resources, source, tls_common, typed
 from infra.local.mesh.envoyconf_routes import route_configuration
 from infra.local.mesh.envoyconf_upstream import APP, BROKER, outbound
 from stages.mesh import CANARY, STABLE, ClusterPlan, Edge, Member, gateway_of, server_name, sidecar_of
@@ -39,14 +42,13 @@ __all__ = [
     "Doc",
     "Paths",
     "bootstrap",
-    "clusters",
-    "endpoints",
     "gateway_bootstrap",
-    "gateway_clusters",
+    "gateway_targets",
     "outbound",
     "port_names",
     "routes",
     "secrets",
+    "targets",
 ]
 
 BOOTSTRAP = "bootstrap.json"
@@ -73,17 +75,6 @@ def port_names(member: Member) -> tuple[str, ...]:
     )
 
 
-def clusters(member: Member) -> tuple[str, ...]:
-    """Clusters of a member's sidecar: each has a file of endpoints."""
-    callees = (outbound(e.callee, v) for e in member.edges for v in VERSIONS)
-    return (APP, *callees, *((BROKER,) if member.broker else ()))
-
-
-def gateway_clusters(plan: ClusterPlan) -> tuple[str, ...]:
-    """Clusters of a gateway: each has a file of endpoints."""
-    return tuple(outbound(m.service, v) for m in plan.members for v in VERSIONS)
-
-
 def bootstrap(
     plan: ClusterPlan,
     member: Member,
@@ -97,7 +88,7 @@ def bootstrap(
     """bootstrap.json of a sidecar.
 
     `ports` has 'admin' and every one of `port_names`; further ones are ignored. `disabled`: words of the deployment's
-    variant; 'policy', 'mtls' and 'outlier-detection' mean something here. `part` and `version` differ for a canary's.
+    variant; 'policy' and 'mtls' mean something here. `part` and `version` differ for a canary's.
     Raise KeyError for a port that is missing.
     """
     name = part or sidecar_of(member.service)
@@ -108,13 +99,7 @@ def bootstrap(
     listeners += [_egress(side, e, ports[egress_port(e.callee)]) for e in member.edges]
     if member.broker:
         listeners.append(_plain(side, BROKER, ports[BROKER], http.everything_to(BROKER), None))
-    ejects = "outlier-detection" not in disabled
-    targets = [
-        upstream.app(paths),
-        *(upstream.callee(e, v, plan.mesh, paths, ejects=ejects) for e in member.edges for v in VERSIONS),
-        *((upstream.broker(paths),) if member.broker else ()),
-    ]
-    return frame(name, plan.cluster, ports["admin"], paths, listeners, targets)
+    return frame(name, plan.cluster, ports["admin"], paths, listeners)
 
 
 def gateway_bootstrap(plan: ClusterPlan, ports: Mapping[str, int], paths: Paths) -> Doc:
@@ -135,17 +120,37 @@ def gateway_bootstrap(plan: ClusterPlan, ports: Mapping[str, int], paths: Paths)
         for version in VERSIONS
     ]
     listeners = [http.listener(GATEWAY_PORT, ports[GATEWAY_PORT], chains, inspects=True)]
-    targets = [upstream.passed_through(m.service, v, paths) for m in plan.members for v in VERSIONS]
-    return frame(gateway_of(plan.cluster), plan.cluster, ports["admin"], paths, listeners, targets)
+    return frame(gateway_of(plan.cluster), plan.cluster, ports["admin"], paths, listeners)
 
 
-def endpoints(names: Sequence[str], known: Mapping[str, Sequence[str]]) -> dict[str, Doc]:
-    """Files of endpoints: file name -> content, for every one of `names`.
+def targets(
+    plan: ClusterPlan,
+    member: Member,
+    known: Mapping[str, Sequence[str]],
+    paths: Paths,
+    *,
+    disabled: Collection[str] = (),
+) -> dict[str, Doc]:
+    """The file of a member's sidecar that says whom it calls and where they are: file name -> content.
 
-    `names`: `clusters(member)` or `gateway_clusters(plan)`. `known`: cluster -> 'host:port' of its endpoints; a cluster
-    that is not in it has none. Raise ValueError for what is not host:port.
+    `known`: 'host:port' of endpoints by APP, BROKER or `outbound(callee, version)`; what is not in it has none.
+    `disabled`: 'outlier-detection' means something here. Raise ValueError for what is not host:port.
     """
-    return {f"eds/{name}.json": resources(assignment(name, known.get(name, ()))) for name in names}
+    ejects = "outlier-detection" not in disabled
+    found = [upstream.app(known.get(APP, ()))]
+    for e in member.edges:
+        for v in VERSIONS:
+            at = known.get(outbound(e.callee, v), ())
+            found.append(upstream.callee(e, v, at, plan.mesh, paths, ejects=ejects))
+    if member.broker:
+        found.append(upstream.broker(known.get(BROKER, ())))
+    return {TARGETS: resources(*found)}
+
+
+def gateway_targets(plan: ClusterPlan, known: Mapping[str, Sequence[str]]) -> dict[str, Doc]:
+    """The same for a gateway. `known`: by `outbound(service, version)`."""
+    names = ((m.service, v) for m in plan.members for v in VERSIONS)
+    return {TARGETS: resources(*(upstream.passed_through(s, v, known.get(outbound(s, v), ())) for s, v in names))}
 
 
 def routes(member: Member, splits: Mapping[str, Mapping[str, int]]) -> dict[str, Doc]:

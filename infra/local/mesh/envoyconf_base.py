@@ -11,6 +11,7 @@ Doc = dict[str, Any]
 
 TYPE = "type.googleapis.com/"
 LOOPBACK = "127.0.0.1"
+TARGETS = "cds/clusters.json"
 FETCH_S = 2
 """Longest wait at a start for a file that can be read but says nothing useful; then Envoy goes on without."""
 
@@ -21,8 +22,8 @@ _CALLEE = r"cluster\.[a-z_0-9]+\."
 _INCOMING = r"http\.(inbound|ingress|broker|egress_[a-z_]+)\."
 
 STATS = (
-    # what a file that changed led to: endpoints, routes, secrets
-    _CALLEE + r"update_(success|failure|rejected)",
+    # what a file that changed led to: clusters, routes, secrets
+    r"cluster_manager\.cds\.update_(success|failure|rejected)",
     _INCOMING + r"rds\.[a-z_]+\.update_(success|failure|rejected)",
     r"sds\..*update_(success|failure|rejected)",
     # how callees fare
@@ -48,7 +49,7 @@ class Paths:
     """Where an Envoy's files are. Absolute; the configuration names them."""
 
     directory: str
-    """Of bootstrap.json, eds/, rds/ and sds/."""
+    """Of bootstrap.json, cds/, rds/ and sds/."""
     traces: str
     """Of the logs of access and of outliers."""
 
@@ -114,12 +115,13 @@ def tls_common(paths: Paths, alpn: Sequence[str], peer: str | None = None) -> Do
     }
 
 
-def frame(part: str, cluster: str, admin: int, paths: Paths, listeners: Sequence[Doc], clusters: Sequence[Doc]) -> Doc:
-    """A whole bootstrap: what stands around the listeners and the clusters."""
+def frame(part: str, cluster: str, admin: int, paths: Paths, listeners: Sequence[Doc]) -> Doc:
+    """A whole bootstrap: what stands around the listeners."""
     return {
         "node": {"id": part, "cluster": cluster},
         "admin": {"address": address(admin)},
-        "static_resources": {"listeners": list(listeners), "clusters": list(clusters)},
+        "static_resources": {"listeners": list(listeners)},
+        "dynamic_resources": {"cds_config": source(paths, TARGETS)},
         "cluster_manager": {"outlier_detection": {"event_log_path": f"{paths.traces}/{part}.outliers.jsonl"}},
         "stats_config": {
             "stats_matcher": {"inclusion_list": {"patterns": [{"safe_regex": {"regex": r}} for r in STATS]}}
@@ -141,11 +143,8 @@ def assignment(name: str, addresses: Sequence[str]) -> Doc:
 
     Raise ValueError for an address that is not host:port.
     """
-    return typed(
-        "envoy.config.endpoint.v3.ClusterLoadAssignment",
-        cluster_name=name,
-        endpoints=[{"lb_endpoints": [_endpoint(a) for a in addresses]}] if addresses else [],
-    )
+    endpoints = [{"lb_endpoints": [_endpoint(a) for a in addresses]}] if addresses else []
+    return {"cluster_name": name, "endpoints": endpoints}
 
 
 def _endpoint(text: str) -> Doc:

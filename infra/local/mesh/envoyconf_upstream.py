@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from infra.local.mesh.envoyconf_base import Doc, Paths, metadata, seconds, source, tls_common, typed
+from collections.abc import Sequence
+
+from infra.local.mesh.envoyconf_base import Doc, Paths, assignment, metadata, seconds, tls_common, typed
 from stages.mesh import Edge, server_name
 from stages.model import Mesh
 
@@ -21,7 +23,7 @@ _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def outbound(callee: str, version: str) -> str:
-    """Name of the cluster, and of its file of endpoints, of a version of a service.
+    """Name of the cluster of a version of a service.
 
     >>> outbound("inventory", "v1")
     'inventory_v1'
@@ -29,29 +31,29 @@ def outbound(callee: str, version: str) -> str:
     return f"{callee}_{version}"
 
 
-def app(paths: Paths) -> Doc:
+def app(at: Sequence[str]) -> Doc:
     """The service beside this sidecar; it may not be there yet."""
     return {
-        **_dynamic(APP, paths, APP_CONNECT_MS),
+        **_cluster(APP, at, APP_CONNECT_MS),
         "typed_extension_protocol_options": _http1(APP_IDLE_MS),
         "circuit_breakers": _unlimited(),
     }
 
 
-def broker(paths: Paths) -> Doc:
+def broker(at: Sequence[str]) -> Doc:
     """The broker; its clients keep their own timeouts and retries."""
     return {
-        **_dynamic(BROKER, paths, APP_CONNECT_MS),
+        **_cluster(BROKER, at, APP_CONNECT_MS),
         "typed_extension_protocol_options": _http1(APP_IDLE_MS),
         "circuit_breakers": _unlimited(),
     }
 
 
-def callee(edge: Edge, version: str, mesh: Mesh, paths: Paths, *, ejects: bool) -> Doc:
+def callee(edge: Edge, version: str, at: Sequence[str], mesh: Mesh, paths: Paths, *, ejects: bool) -> Doc:
     """A version of a callee: HTTP/2 over TLS to who can prove to be it."""
     name = outbound(edge.callee, version)
     return {
-        **_dynamic(name, paths, int(edge.timeout_ms * CONNECT_SHARE)),
+        **_cluster(name, at, int(edge.timeout_ms * CONNECT_SHARE)),
         "metadata": metadata(version=version),
         "transport_socket": {
             "name": "envoy.transport_sockets.tls",
@@ -81,21 +83,19 @@ def callee(edge: Edge, version: str, mesh: Mesh, paths: Paths, *, ejects: bool) 
     }
 
 
-def passed_through(service: str, version: str, paths: Paths) -> Doc:
+def passed_through(service: str, version: str, at: Sequence[str]) -> Doc:
     """What a gateway forwards to: TCP, no look inside."""
     name = outbound(service, version)
-    return {**_dynamic(name, paths, APP_CONNECT_MS), "metadata": metadata(version=version)}
+    return {**_cluster(name, at, APP_CONNECT_MS), "metadata": metadata(version=version)}
 
 
-def _dynamic(name: str, paths: Paths, connect_ms: int) -> Doc:
+def _cluster(name: str, at: Sequence[str], connect_ms: int) -> Doc:
     return {
-        "name": name,
-        "type": "EDS",
-        "eds_cluster_config": {"eds_config": source(paths, f"eds/{name}.json")},
+        **typed("envoy.config.cluster.v3.Cluster", name=name, type="STATIC"),
+        "load_assignment": assignment(name, at),
         "connect_timeout": seconds(connect_ms),
         # without it, Envoy would ask the ejected ones once half of the endpoints are out
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "connection_pool_per_downstream_connection": False,
     }
 
 

@@ -28,7 +28,7 @@ from stages.model import Mesh, Stage
 Answer = tuple[int, Mapping[str, str], bytes]
 OK: Answer = (200, {}, b"{}")
 TTL_S = 600
-BRIEF = replace(MESH, mesh=Mesh(connection_age_ms=300, ejection_ms=500, ejection_ms_max=1500))
+BRIEF = replace(MESH, mesh=Mesh(connection_age_ms=300, ejection_ms=1000, ejection_ms_max=1500))
 """The mesh with less patience, so that tests need less."""
 
 
@@ -112,6 +112,8 @@ class Envoy:
     directory: Path
     ports: dict[str, int]
     process: subprocess.Popen[bytes]
+    targets: Callable[[Mapping[str, Sequence[str]]], dict[str, Doc]]
+    """Its file of clusters, given their endpoints."""
 
     def address(self, port: str) -> str:
         return f"127.0.0.1:{self.ports[port]}"
@@ -190,13 +192,17 @@ class Rig:
         ports = free_ports(("admin", *envoyconf.port_names(member)))
         directory = self.mesh / plan.cluster / "envoy" / name
         paths = Paths(directory=str(directory), traces=str(self.traces))
+
+        def targets(known: Mapping[str, Sequence[str]]) -> dict[str, Doc]:
+            return envoyconf.targets(plan, member, known, paths, disabled=disabled)
+
         docs: dict[str, Doc] = {
-            **envoyconf.endpoints(envoyconf.clusters(member), known),
+            **targets(known),
             **envoyconf.routes(member, splits or {}),
             **self.secrets(service),
             BOOTSTRAP: envoyconf.bootstrap(plan, member, ports, paths, disabled=disabled, part=name, version=version),
         }
-        return self.start(name, directory, ports, docs)
+        return self.start(name, directory, ports, docs, targets)
 
     def gateway(self, cluster: str, known: Mapping[str, Sequence[str]]) -> Envoy:
         plan = self.plan(cluster)
@@ -205,12 +211,19 @@ class Rig:
         directory = self.mesh / cluster / "envoy" / name
         paths = Paths(directory=str(directory), traces=str(self.traces))
         docs: dict[str, Doc] = {
-            **envoyconf.endpoints(envoyconf.gateway_clusters(plan), known),
+            **envoyconf.gateway_targets(plan, known),
             BOOTSTRAP: envoyconf.gateway_bootstrap(plan, ports, paths),
         }
-        return self.start(name, directory, ports, docs)
+        return self.start(name, directory, ports, docs, partial(envoyconf.gateway_targets, plan))
 
-    def start(self, name: str, directory: Path, ports: dict[str, int], docs: Mapping[str, Doc]) -> Envoy:
+    def start(
+        self,
+        name: str,
+        directory: Path,
+        ports: dict[str, int],
+        docs: Mapping[str, Doc],
+        targets: Callable[[Mapping[str, Sequence[str]]], dict[str, Doc]],
+    ) -> Envoy:
         for file, doc in docs.items():
             write(directory / file, json.dumps(doc))
         binary = envoy.find_envoy()
@@ -219,7 +232,7 @@ class Rig:
             process = subprocess.Popen(
                 envoy.command(binary, directory), stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
-        started = Envoy(name=name, directory=directory, ports=ports, process=process)
+        started = Envoy(name=name, directory=directory, ports=ports, process=process, targets=targets)
         self.envoys.append(started)
         return started
 
