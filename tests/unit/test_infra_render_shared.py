@@ -14,7 +14,8 @@ def service(stage: str, name: str, variant: str | None = None) -> tuple[Resource
     """A rendered service and the settings it will read; every reference resolved to its own name."""
     resources = render(STAGES[stage], run_id="r", variant=variant)
     found = next(r for r in resources if (r.kind, r.name) == ("service", name))
-    return found, Settings.from_env({key: resolve(value, Names()) for key, value in found.env.items()})
+    env = {key: resolve(value, Names()).replace("{port}", "1") for key, value in found.env.items()}
+    return found, Settings.from_env(env)
 
 
 class Names(dict[tuple[str, str], dict[str, object]]):
