@@ -44,17 +44,17 @@ def render(
         *(Resource(kind="database", name=s.name, inputs={}) for s in stage.services if s.database),
         *broker_resources(stage, disabled, broker),
         *(mesh_resources(stage) if stage.mesh else ()),
-        *(mesh_wires(stage) if stage.mesh else _direct_wires(stage, calls, broker)),
+        *(mesh_wires(stage) if stage.mesh else _direct_wires(stage, calls)),
+        *broker_wires(stage, broker),
         *(_service(stage, service, calls, run_id, disabled, broker) for service in stage.services),
     )
 
 
-def _direct_wires(stage: Stage, calls: list[Channel], broker: OwnBroker | None) -> tuple[Resource, ...]:
+def _direct_wires(stage: Stage, calls: list[Channel]) -> tuple[Resource, ...]:
     entries = sorted({operation.entry for operation in stage.operations})
     return (
         *(wire(edge_wire(entry), USERS, entry) for entry in entries),
         *(wire(channel.name, channel.caller, channel.callee) for channel in calls),
-        *broker_wires(stage, broker),
     )
 
 
@@ -75,7 +75,7 @@ def _service(
 ) -> Resource:
     database = _database(service, disabled)
     messages = broker_settings(stage, service.name, disabled, broker)
-    if messages is not None and stage.mesh:
+    if messages is not None and stage.mesh and (broker is None or broker.wired):
         messages = replace(messages, endpoint=mesh_broker_endpoint(service.name))
     settings = Settings(
         service=service.name,

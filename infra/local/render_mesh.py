@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from infra.local.mesh.envoyconf import GATEWAY_PORT, egress_port, port_names
-from infra.local.render_messages import BROKER, broker_wire
+from infra.local.render_messages import BROKER
 from infra.local.resource import Ref, Resource, value_of
 from infra.naming import USERS, edge_wire
 from stages.mesh import (
@@ -26,7 +26,6 @@ from stages.mesh import (
     link_of,
     sidecar_of,
 )
-from stages.messaging import talkers
 from stages.model import Channel, Stage
 from workloads.settings import Peer
 
@@ -62,7 +61,6 @@ def mesh_wires(stage: Stage) -> tuple[Resource, ...]:
     return (
         *(_wire(edge_wire(e), USERS, e, to=sidecar_of(e), port="ingress") for e in entries),
         *(_call(stage, channel) for channel in calls(stage)),
-        *(_wire(broker_wire(s), s, BROKER) for s in talkers(stage)),
     )
 
 

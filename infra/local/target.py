@@ -28,6 +28,7 @@ from infra.local.render_messages import own_broker, own_broker_problems
 from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT, TAG_RUN
 from stages.catalogue import STAGES
 from stages.deployment import Deployment
+from stages.mesh import cluster_plan
 from stages.model import Stage
 
 FIRST_ANSWER_S = 20.0
@@ -69,7 +70,9 @@ class LocalTarget:
         on_progress("local cloud")
         apply(self.cloud, name, resources, {("deployment", ""): deployed}, on_progress)
         deployment = self.get(name)
-        _first_answer(deployment)
+        if stage.mesh:
+            self._until_known(stage, name)
+        _first_answer(deployment, ("/ready", "/", *(("/products",) if stage.mesh else ())))
         on_progress("first good request")
         return deployment
 
@@ -133,9 +136,8 @@ class LocalTarget:
 
     def mesh_status(self, name: str) -> Mapping[str, Mapping[str, Any]]:
         """What each control plane says of itself, by cluster; {} where there is no mesh, or nothing was said yet."""
-        directory = self.home.deployment(name) / "mesh"
         clusters = {part.cluster for part in self.get(name).parts.values()}
-        return {c: said for c in sorted(clusters) if (said := read_json(directory / c / "status.json"))}
+        return {cluster: said for cluster in sorted(clusters) if (said := self._said(name, cluster))}
 
     def canary(
         self, name: str, service: str, share_percent: int | None, defect: str = "none"
@@ -207,20 +209,41 @@ class LocalTarget:
         """What keeps this machine from hosting a stage with a mesh, besides `problems`; empty when nothing does."""
         return envoy.problems()
 
+    def _until_known(self, stage: Stage, name: str) -> None:
+        """Wait until every control plane has heard of everybody whom its cluster calls. Raise Unavailable."""
+        deadline = time.monotonic() + FIRST_ANSWER_S
+        while True:
+            said = {cluster.name: self._said(name, cluster.name).get("known", {}) for cluster in stage.clusters}
+            missing = [
+                f"{callee} in {cluster}"
+                for cluster, known in said.items()
+                for callee in cluster_plan(stage, cluster).callees
+                if not known.get(callee, {}).get("healthy")
+            ]
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{name}: not known within {FIRST_ANSWER_S:g} s: {', '.join(missing)}")
+            time.sleep(0.03)
+
+    def _said(self, name: str, cluster: str) -> Mapping[str, Any]:
+        return read_json(self.home.deployment(name) / "mesh" / cluster / "status.json") or {}
+
     def _processes(self, name: str) -> Any:
         return tagged({TAG_CLOUD: str(self.home.path), TAG_DEPLOYMENT: name})
 
 
-def _first_answer(deployment: Deployment) -> None:
-    """Wait until a user gets a good answer at the edge. Raise CloudUnreachable with the last answer."""
+def _first_answer(deployment: Deployment, paths: Sequence[str]) -> None:
+    """Wait until a user gets good answers at the edge. Raise CloudUnreachable with the last ones."""
     deadline = time.monotonic() + FIRST_ANSWER_S
     with httpx.Client(base_url=deployment.edge, timeout=5.0, trust_env=False) as users:
         while True:
             try:
-                seen = str([users.get(path).status_code for path in ("/ready", "/")])
+                answers = [users.get(path) for path in paths]
+                seen = str([f"{a.status_code}{' stale' if 'warning' in a.headers else ''}" for a in answers])
             except httpx.HTTPError as error:
                 seen = repr(error)
-            if seen == "[200, 200]":
+            if seen == str(["200"] * len(paths)):
                 return
             if time.monotonic() > deadline:
                 raise CloudUnreachable(
