@@ -1,0 +1,39 @@
+"""`stages canary` for real: a good version replaces the old one under load, a bad one meets few users and is gone."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from suite.testing.user import User
+
+pytestmark = pytest.mark.e2e
+
+
+def tried(user: User, *words: str) -> dict[str, object]:
+    """One canary of inventory, to its end; its exit status must be that of its outcome."""
+    done = user.run("canary", "inventory", *words, "--json", timeout_s=400)
+    assert done.stdout, done.stderr
+    content: dict[str, object] = json.loads(done.stdout)
+    assert done.returncode == {"promoted": 0, "rolled back": 1, "undecided": 2}[str(content["outcome"])], done.stderr
+    return content
+
+
+def version(user: User) -> str:
+    services = user.json("status")["deployments"][0]["services"]
+    return httpx.get(f"{services['inventory']['url']}/products", trust_env=False).headers["x-version"]
+
+
+def test_bad_versions_are_rolled_back_and_a_good_one_replaces_the_old_under_load(user: User) -> None:
+    edge = user.json("up", "mesh")["edge"]
+    for candidate in ("failing", "slow"):
+        bad = tried(user, "--share", "10", "--candidate", candidate)
+        assert bad["outcome"] == "rolled back", bad
+        assert not [line for line in user.processes() if "inventory-canary" in line]
+    good = tried(user, "--share", "50")
+    assert good["outcome"] == "promoted", good
+    assert good["share"]["verdict"] == "valid", good  # type: ignore[index]
+    assert httpx.get(f"{edge}/products", trust_env=False).json()["stale"] is False
+    assert user.run("canary", "payments").returncode == 254
