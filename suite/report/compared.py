@@ -95,6 +95,17 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LostCluster:
+    """The loss of one cluster of a stage that has several."""
+
+    stage: str
+    cluster: str
+    contained: bool | None
+    """Whether whatever does not live there was unaffected or delayed; None where that was not decided."""
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Everything that the document says about its stages side by side."""
 
@@ -112,6 +123,7 @@ class Comparison:
     changes: Mapping[tuple[str, str, str], CellChange]
     """(later stage of a step, fault, operation) -> what changed."""
     prices: Mapping[str, Price]
+    clusters: tuple[LostCluster, ...] = ()
 
 
 def load(value: object) -> Comparison | None:
@@ -136,6 +148,16 @@ def load(value: object) -> Comparison | None:
         },
         changes={key: change for raw in faults for key, change in _changes(raw)},
         prices={line(n): _price(mapping(raw)) for n, raw in mapping(value.get("price")).items()},
+        clusters=each(value.get("clusters"), _lost),
+    )
+
+
+def _lost(raw: Json) -> LostCluster:
+    return LostCluster(
+        stage=text(raw, "stage"),
+        cluster=text(raw, "cluster"),
+        contained=truth(raw.get("contained")),
+        because=text(raw, "because"),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from suite.report.compared import Comparison
+    from suite.report.governed import Owned, Policy
 
 Json = Mapping[str, Any]
 
@@ -183,6 +184,10 @@ class StageRun:
     pooled: tuple[Pooled, ...]
     faults: tuple[Fault, ...]
     checks: tuple[Check, ...]
+    owned: tuple[Owned, ...] = ()
+    """Systems that have an owner."""
+    policy: Policy | None = None
+    """None for a stage without a mesh."""
 
     @property
     def operations(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 
 from stages.evidence import wilson
-from suite.report import compared
+from suite.report import compared, governed
 from suite.report.document import Cell, Check, Completion, Fault, Healthy, Json, Letter, Pooled, Radius, Run, StageRun
 from suite.report.grouping import fault_class
 from suite.report.tolerant import each, integer, mapping, names, number, sequence, share, text, verdict_of
@@ -59,6 +59,8 @@ def _stage(name: str, raw: Json) -> StageRun:
         pooled=each(raw.get("pooled"), lambda r: _pooled(line(name), r)),
         faults=each(raw.get("faults"), _fault),
         checks=each(raw.get("checks"), read_check),
+        owned=each(raw.get("governance"), governed.read_owned),
+        policy=governed.read_policy(raw.get("policy")),
     )
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 from stages.blast_radius import Effect
-from stages.check import sends_messages
+from stages.check import PolicyTry, Seen, sends_messages
+from stages.check.policy import NAME as POLICY
 from stages.evidence import e_base, e_iso, wilson
-from stages.history import Invocation, Outcome, Record
+from stages.governance import governance
+from stages.history import FaultEvent, Invocation, Outcome, Record, Stall
 from stages.model import Completion, Stage
+from stages.testing import tries_as_modelled
+from suite.governed import governed_document, policy_document
 from suite.report.series import is_bad, percentile
 from suite.report.simulated import (
     BASELINE_S,
@@ -30,10 +35,12 @@ def stage_document(
 ) -> dict[str, Any]:
     """One stage of verdict.json, as the suite writes it."""
     calls = [r for r in history if isinstance(r, Invocation)]
+    stalls = [r for r in history if isinstance(r, Stall)]
     counted = {fault.name: _counted(fault, calls) for fault in held}
     cells = [_cell(stage, fault, o.name, counted[fault.name]) for fault in held for o in stage.operations]
     weights = {o.name: o.weight for o in stage.operations}
-    checks = _checks(kind)
+    policy = policy_document(stage, _tries(stage, kind) if stage.mesh is not None else None, "")
+    checks = _checks(kind) + ([_policy_check(policy)] if policy is not None else [])
     found = [c["verdict"] for c in (*cells, *checks)]
     verdict = "invalid" if "invalid" in found else "unknown" if "unknown" in found else "valid"
     return {
@@ -55,7 +62,37 @@ def stage_document(
         "pooled": [_pooled(fault, stage, counted[fault.name]) for fault in held],
         "faults": [_fault(fault) for fault in held],
         "checks": checks,
+        "governance": [governed_document(g) for g in governance(_seen(stage, calls, history), stalls)],
+        "policy": policy,
+        "control_planes": {},
     }
+
+
+def _seen(stage: Stage, calls: Sequence[Invocation], history: Sequence[Record]) -> Seen:
+    """Nobody read what the services of a sample recorded."""
+    return Seen(
+        stage=stage,
+        run_id="sample",
+        invocations=calls,
+        audits=(),
+        audited=frozenset(),
+        fault_events=[r for r in history if isinstance(r, FaultEvent)],
+    )
+
+
+def _policy_check(policy: Mapping[str, Any]) -> dict[str, Any]:
+    evidence = {"cells": len(policy["cells"])}
+    return {"name": POLICY, "verdict": policy["verdict"], "because": policy["because"], "evidence": evidence}
+
+
+def _tries(stage: Stage, kind: SampleKind) -> list[PolicyTry]:
+    """One cell goes wrong in an invalid run, one cannot be tried in an unknown one."""
+    tries = tries_as_modelled(stage)
+    if kind == "invalid":
+        tries[4] = replace(tries[4], allowed=True, answer="allowed")
+    if kind == "unknown":
+        tries[3] = replace(tries[3], allowed=None, answer="unknown: ConnectionRefusedError: Connection refused")
+    return tries
 
 
 def _completion(

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from suite.report import words
 from suite.report.document import EFFECTS
 from suite.report.facts import facts
+from suite.report.governed import CREDENTIALS, WORST_SHOWN
 from suite.report.matrix import CHECKS, POOLED, says
 from suite.report.palette import DARK, LIGHT, css
 
@@ -37,7 +38,7 @@ def page(template: str, **content: Any) -> str:
         _environment()
         .get_template(template)
         .render(
-            style=_file("style.css"),
+            style=_file("style.css") + _file("governed.css"),
             colours={"light": css(LIGHT), "dark": css(DARK)},
             script=script,
             policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
@@ -72,6 +73,8 @@ _CONSTANTS: dict[str, object] = {
     "TROUBLES_SHOWN": TROUBLES_SHOWN,
     "EVIDENCE_SHOWN": EVIDENCE_SHOWN,
     "LETTERS_SHOWN": LETTERS_SHOWN,
+    "CREDENTIALS": CREDENTIALS,
+    "WORST_SHOWN": WORST_SHOWN,
     "GIST_BOUGHT": GIST_BOUGHT,
     "GIST_PAID": GIST_PAID,
 }

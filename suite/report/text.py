@@ -21,6 +21,7 @@ from suite.report.document import EFFECTS, Cell, Run, StageRun
 from suite.report.matrix import Group, StageCells, groups, troubles
 from suite.report.reading import load
 from suite.report.text_compared import comparison
+from suite.report.text_governed import governed
 from suite.report.words import SYMBOLS, count, duration, figure, milliseconds
 
 STYLES = {"unaffected": "dim", "degraded": "yellow", "delayed": "dark_orange", "failing": "red", "unknown": "magenta"}
@@ -40,7 +41,7 @@ def report(verdict: Mapping[str, Any]) -> tuple[RenderableType, ...]:
     """What `print_summary` prints, top to bottom."""
     run = load(verdict)
     compared = comparison(run.comparison) if run.comparison else ()
-    return (*_matrix(run), *_radii(run), *compared, *_troubles(run), _closing(run))
+    return (*_matrix(run), *_radii(run), *compared, *governed(run), *_troubles(run), _closing(run))
 
 
 def _matrix(run: Run) -> Iterator[RenderableType]:

@@ -54,7 +54,7 @@ def test_stages_stand_below_one_another_where_the_width_does_not_suffice(invalid
 
 def test_last_line_is_the_verdict(invalid: Sample) -> None:
     last = printed(invalid, 120).splitlines()[-1]
-    assert last.startswith("INVALID  3 stages, 31 faults, 3 leaks, 30 of 33 checks valid, blast radius does not fall")
+    assert last.startswith("INVALID  3 stages, 45 faults, 3 leaks, 30 of 34 checks valid, blast radius falls")
 
 
 def test_stages_are_compared_in_columns_and_each_step_is_told() -> None:
@@ -91,3 +91,11 @@ def test_texts_of_the_run_are_neither_markup_nor_terminal_commands(invalid: Samp
 
 def test_nothing_at_all_is_unknown() -> None:
     assert printed(Sample({}, {}, {})).splitlines()[-1].startswith("UNKNOWN")
+
+
+def test_owners_budgets_and_policy_of_the_mesh_are_told(invalid: Sample) -> None:
+    text = " ".join(printed(invalid, 140).split())
+    assert "mesh: error budgets spent, by owner team-storefront register" in text
+    assert "policy, every call tried with every credential: invalid storefront calls accounts in plaintext" in text
+    assert "sync: policy" not in text
+    assert "sync: error budgets" not in text
