@@ -5,6 +5,7 @@
     message    from send to handler, median           / its p99
     up         `stages up`, each stage                / importing the services once
     verify     `stages verify --quick`, both stages   / deploying them
+    sidecars   a call through a pair of sidecars      / the same stage without a mesh
 
 A Toxiproxy server on PATH (`toxiproxy-server`, `toxiproxy-cli`) is measured beside the wire.
 """
@@ -26,6 +27,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from infra.local.mesh.envoy import find_envoy
+from infra.local.mesh.testing_price import Price, measure_pair
 from infra.local.testing import Shop, local_cloud, round_trip_us
 from loadtests.driver import LocustDriver
 from loadtests.tally import percentiles
@@ -36,6 +39,11 @@ from workloads.broker.testing import Latency, broker_process, measure_latency, q
 from workloads.testing_processes import free_ports
 
 ROUNDS = 5
+
+ISTIO_P90_MS = 0.228
+"""Added by a pair of sidecars: Istio 1.20, 1,000 requests/s of 1 kB, 2 to 64 connections, mTLS (istio.io)."""
+ISTIO_VCPU = 0.20
+"""Of one sidecar at 1,000 requests/s of 1 kB: Istio 1.24, 2 workers (istio.io)."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,32 @@ def messages() -> list[Figure]:
     return [Figure("message, send to handler, at 50/s", said, beside, seen.p50_ms / seen.p99_ms, "p50 < 15 ms")]
 
 
+def sidecars(directory: Path) -> list[Figure]:
+    """A mesh and the same stage without it, taking turns; beside them what Istio publishes, from other machines."""
+    if find_envoy() is None:
+        return []
+    price = measure_pair(directory)
+    return [_added(price, 0), _added(price, 1), _burnt(price)]
+
+
+def _added(price: Price, at: int) -> Figure:
+    what = ("p50", "p90")[at]
+    published = f"; Istio 1.20: {ISTIO_P90_MS} ms at p90" if at else ""
+    return Figure(
+        f"sidecar pair, added {what} at {price.rate:g}/s",
+        f"{price.added_ms[at]:.2f} ms",
+        f"{price.flat_ms[at]:.2f} ms without{published}",
+        price.mesh_ms[at] / price.flat_ms[at],
+        "",
+    )
+
+
+def _burnt(price: Price) -> Figure:
+    said = f"{price.vcpu_per_1000:.2f} vCPU"
+    beside = f"{ISTIO_VCPU:.2f} vCPU, Istio 1.24"
+    return Figure("one sidecar, per 1,000 requests/s", said, beside, price.vcpu_per_1000 / ISTIO_VCPU, "")
+
+
 def deployment(directory: Path) -> list[Figure]:
     """Deploying, and a whole quick verdict, beside what importing the services once takes."""
     directory.mkdir()
@@ -189,6 +223,7 @@ def main() -> None:
             *wire(directory / "w"),
             *generator(directory / "g"),
             *messages(),
+            *sidecars(directory / "s"),
             *deployment(directory / "d"),
         ]
     if asked.json:
