@@ -7,6 +7,7 @@ the cluster has its files, 503 before) and /status. SIGTERM ends it within half 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -36,7 +37,7 @@ def handler(plane: ControlPlane) -> type[BaseHTTPRequestHandler]:
                 good = plane.ready or self.path == "/live"
                 self._answer(200 if good else 503, '{"ready": %s}' % ("true" if plane.ready else "false"))
             elif self.path == "/status":
-                self._answer(200, plane.told or "{}")
+                self._answer(200, plane.told)
             else:
                 self._answer(404, '{"error": "there are /ready, /live and /status"}')
 
@@ -66,12 +67,14 @@ class Server(HTTPServer):
 
 
 async def work(plane: ControlPlane) -> None:
-    stop = asyncio.Event()
+    """Return after SIGTERM or SIGINT."""
+    running = asyncio.create_task(plane.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, running.cancel)
     gc.freeze()
-    await plane.run(stop)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
 
 
 def main(argv: Sequence[str]) -> int:

@@ -68,7 +68,10 @@ class ControlPlane:
         self._report = Report()
         self._rendered: Inputs | None = None
         self._ready: frozenset[str] | None = None
-        self._told = (0.0, "")
+        self._facts: tuple[object, ...] = ()
+        self._told_at = 0.0
+        self.told = "{}"
+        """What status.json says."""
         self._said: dict[str, str] = {}
 
     @property
@@ -76,29 +79,23 @@ class ControlPlane:
         """Whether every part of the view has its files."""
         return self._view is not None and self._ready is not None and self._view.parts.keys() <= self._ready
 
-    @property
-    def told(self) -> str:
-        """What status.json says."""
-        return self._told[1]
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Work until told to stop; then say good-bye to a registry that answers at once."""
+    async def run(self) -> None:
+        """Work until cancelled; then say good-bye to a registry that answers at once."""
         self._registrar.start()
         self._discoverer.start()
         checking = asyncio.create_task(self._check())
-        while not stop.is_set():
-            try:
-                self.step()
-            except Exception as error:  # the border of the loop: what is written stays, the next round tries again
-                self._say("step", f"{type(error).__name__}: {error}")
-            try:
-                await asyncio.wait_for(stop.wait(), PERIOD_S)
-            except TimeoutError:
-                continue
-        checking.cancel()
-        self._discoverer.end()
-        self._registrar.end()
-        self._registrar.join(FAREWELL_S)
+        try:
+            while True:
+                try:
+                    self.step()
+                except Exception as error:  # the border of the loop: what is written stays, the next round tries again
+                    self._say("step", f"{type(error).__name__}: {error}")
+                await asyncio.sleep(PERIOD_S)
+        finally:
+            checking.cancel()
+            self._discoverer.end()
+            self._registrar.end()
+            self._registrar.join(FAREWELL_S)
 
     def step(self) -> None:
         """One round. Nothing in it waits for anybody."""
@@ -113,7 +110,7 @@ class ControlPlane:
         self._leaves = renewed(self._plan, self._leaves, self._authority, view.afflicted(CERTIFICATE_EXPIRED), now)
         self._render(Inputs(view, dict(self._known), self._leaves, self._authority.trust))
         self._report = replace(self._report, health=healths, afflictions=afflictions(self._plan, view, self._leaves))
-        self._tell()
+        self._tell(self._authority)
 
     def _look(self) -> None:
         """Read view.json and pki/ if they changed; what cannot be read leaves things as they were."""
@@ -197,15 +194,15 @@ class ControlPlane:
         self._files.keep(ENVOY, frozenset(inputs.view.parts))
         self._ready = frozenset(ready)
 
-    def _tell(self) -> None:
-        at, before = self._told
-        assert self._authority is not None, "nothing is told before there is anything to tell"
-        said = status(self._report, self._known, self._leaves, self._authority)
-        content = json.dumps(said, sort_keys=True)
-        if content == before and time.monotonic() - at < HEARTBEAT_S:
+    def _tell(self, authority: Authority) -> None:
+        facts = (self._report, self._known, self._leaves, authority)
+        if facts == self._facts and time.monotonic() - self._told_at < HEARTBEAT_S:
             return
-        self._told = time.monotonic(), content
-        self._files.write({STATUS: json.dumps({"at_ns": time.monotonic_ns(), **said})})
+        self._facts = (self._report, dict(self._known), self._leaves, authority)
+        self._told_at = time.monotonic()
+        said = {"at_ns": time.monotonic_ns(), **status(*facts)}
+        self.told = json.dumps(said, sort_keys=True)
+        self._files.write({STATUS: self.told})
 
     def _leaves_on_disk(self) -> dict[str, pki.Leaf]:
         """What was issued before this process: good leaves are not issued again."""

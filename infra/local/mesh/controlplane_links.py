@@ -17,8 +17,8 @@ from infra.local.mesh.controlplane_registration import Deregister, Register, Rep
 from infra.local.mesh.registry import Entry, Found, Named, RegistryError, Unreachable
 from stages.mesh import ClusterPlan
 
-DISCOVER_S = 0.5
-"""Between two rounds of questions about callees."""
+DISCOVER_S = 0.7
+"""Between two rounds of questions about callees; after a health check's 1.2 s at worst, a dead one leaves in 2.2 s."""
 
 LOOK_S = 2.0
 """Between two looks at what is registered of ours: so fast is everything there again after the registry forgot it."""
