@@ -225,7 +225,7 @@ def test_a_leaf_is_read_back_as_it_was_issued(authority: Authority) -> None:
 
 
 def test_files_that_do_not_belong_together_are_no_authority(authority: Authority, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="holds no"):
         authority_in(tmp_path)
     other = pki.make_root("other", NOW)
     for name, text in (
@@ -234,8 +234,9 @@ def test_files_that_do_not_belong_together_are_no_authority(authority: Authority
         ("intermediate.key", other.key),
     ):
         (tmp_path / name).write_text(text, "ascii")
-    with pytest.raises(ValueError, match="another's"):
+    with pytest.raises(ValueError, match="holds no"):
         authority_in(tmp_path)
+    (tmp_path / "intermediate.key").write_text(authority.issuer.key, "ascii")
     (tmp_path / "trust.pem").write_text(other.certificate, "ascii")
     with pytest.raises(ValueError, match="no root"):
         authority_in(tmp_path)

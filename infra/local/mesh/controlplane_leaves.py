@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from infra.local.mesh import pki
+from infra.local.mesh.authority import read
 from stages.mesh import ClusterPlan
 
 CERTIFICATE_EXPIRED = "certificate-expired"
@@ -32,18 +33,10 @@ class Authority:
 
 def authority_in(directory: Path) -> Authority:
     """What pki/ says. Raise ValueError if its files do not belong together, as for a moment while they are replaced."""
-    try:
-        texts = [(directory / n).read_text("ascii") for n in ("intermediate.pem", "intermediate.key", "trust.pem")]
-    except OSError as error:
-        raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
-    certificate, key, trust = texts
-    issuer = pki.Issuer(certificate=certificate, key=key)
-    root = pki.signed_by(certificate, trust)
-    if root is None:
+    found = read(directory)
+    if found.root is None:
         raise ValueError("no root that is trusted has signed the intermediate")
-    if not pki.belong_together(issuer):
-        raise ValueError("the intermediate's key is another's")
-    return Authority(issuer, trust, root, pki.fingerprints(trust))
+    return Authority(found.issuer, found.trust, found.root, pki.fingerprints(found.trust))
 
 
 def renewed(
