@@ -14,8 +14,8 @@ class BaseFault:
 
     __slots__ = ()
     kind: ClassVar[str]
-    needs_traffic: ClassVar[bool] = False
-    """Whether it shows only on a message that somebody sends while it is on."""
+    needs_traffic: ClassVar[str] = ""
+    """The operation by whose requests alone it shows, as long as it is on; '' where it shows by itself."""
     slow_s: ClassVar[float] = 0.0
     """How much longer than others it may take to be put on, and then to show, seconds."""
 

@@ -81,7 +81,7 @@ class BrokerDuplicate(OnBroker):
     """
 
     kind = "broker-duplicate"
-    needs_traffic = True
+    needs_traffic = "place-order"
     broker: str
     share: float
     """Part of the deletions that is not done, in (0, 1)."""
@@ -99,7 +99,7 @@ class BrokerPoison(BaseFault):
     """
 
     kind = "broker-poison"
-    needs_traffic = True
+    needs_traffic = "place-order"
     queue: str
     count: int
     """How many messages are cut, > 0."""

@@ -154,6 +154,7 @@ class Canary(OnService):
     """
 
     kind = "canary"
+    needs_traffic = "browse"
     slow_s = 20.0
     service: str
     share_percent: int

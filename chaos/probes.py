@@ -36,7 +36,7 @@ BITE_S = 5.0
 """How long a fault may take until it shows."""
 
 NUDGE_S = 1.0
-"""A fault that shows only on a message is waited for so long; then an order is placed, and another each time."""
+"""A fault that shows only on requests is waited for so long; then one is made, and another each time."""
 
 RECOVER_POLL_S = 0.2
 """Between two looks at all operations; a breaker lets its trial call through once a second."""
@@ -81,7 +81,7 @@ def fault_bites(
                 return {"bit": bit, "seen_by": sight.said, "evidence": dict(state.evidence), "state": str(state.state)}
             if wanted.needs_traffic and time.monotonic() - nudged > NUDGE_S:
                 with _looking(target, None, configuration) as looker:
-                    steady.try_once(looker, "place-order")
+                    steady.try_once(looker, wanted.needs_traffic)
                 nudged = time.monotonic()
 
 

@@ -33,7 +33,7 @@ from chaos.toys import Toy
 from chaos.wires import BROKER, Carries, brokers, wires
 from stages.catalogue import STAGES
 from stages.deployment import Deployment, Instance, Part, Wire
-from stages.mesh import CANARY, STABLE
+from stages.mesh import CANARY, STABLE, control_of
 from stages.messaging import messaging
 from stages.model import Kind
 
@@ -132,7 +132,9 @@ class FakeCloud:
 
     def _ways(self) -> dict[str, tuple[str, str]]:
         """Every wire: from where to where."""
-        to_registry = {name: (name.removesuffix(f"-{REGISTRY}"), REGISTRY) for name in registry_wires(self.stage)}
+        to_registry = {
+            name: (control_of(name.removesuffix(f"-{REGISTRY}")), REGISTRY) for name in registry_wires(self.stage)
+        }
         between = {name: (carries.caller, _callee(carries)) for name, carries in wires(self.stage).items()}
         return {**between, **links(self.stage), **to_registry}
 

@@ -402,10 +402,10 @@ VARIANTS = {
         Variant(
             name="no-outlier-detection",
             disables="outlier-detection",
-            summary="sidecars never leave a silent callee alone: every browse waits out its attempts first",
+            summary="sidecars never leave a silent callee alone: they go on asking, and every user waits for it",
             stage="mesh",
             exposed_by="storefront-inventory-blackhole",
-            breaks="storefront-inventory-blackhole x browse",
+            breaks="breakers-open-and-close",
         ),
     )
 }

@@ -82,7 +82,7 @@ OF_MESH: tuple[Fault, ...] = (
     Reset(wire="storefront-inventory"),
     Refuse(wire="storefront-inventory"),
     Bandwidth(wire="storefront-inventory", bytes_per_s=1000),
-    Latency(wire="storefront-analytics", delay_ms=10, jitter_ms=4, seed=1),
+    Latency(wire="storefront-analytics", delay_ms=100, jitter_ms=40, seed=1),
     KillInFlight(service="payments", wire="payments-broker", delay_ms=200),
     Partition(cluster="commerce", from_="fulfilment"),
     Partition(cluster="payments"),
@@ -227,7 +227,7 @@ def is_seen_while_it_is_on(cloud: LocalCloud, shop: str, fault: Fault) -> None:
         state = cloud.renew(shop, "bite", 10)
         deployment = cloud.live(shop).deployment
         if fault.needs_traffic:
-            place_an_order(deployment.edge)
+            make_a_request(deployment.edge, fault.needs_traffic)
         return observe.look(fault, deployment, state.evidence).bites
 
     state = cloud.put(shop, "bite", fault, 10 + fault.slow_s)
@@ -240,7 +240,7 @@ def is_seen_while_it_is_on(cloud: LocalCloud, shop: str, fault: Fault) -> None:
     assert not observe.look(fault, cloud.live(shop).deployment).bites
 
 
-def place_an_order(address: str) -> None:
+def make_a_request(address: str, operation: str) -> None:
     """If there is a shop: the fake has toys instead, and says of itself that its faults bite."""
     name = f"contract-{time.monotonic_ns()}"
     shopper = Shopper(random.Random(name), name)
@@ -248,9 +248,9 @@ def place_an_order(address: str) -> None:
         for _ in range(3):
             for request in shopper.start():
                 shopper.take(request, send(request))
-        order = shopper.next("place-order")
-        if not isinstance(order, NotReady):
-            shopper.take(order, send(order))
+        request = shopper.next(operation)
+        if not isinstance(request, NotReady):
+            shopper.take(request, send(request))
 
 
 def test_every_queue_of_the_stage_says_how_deep_it_is_and_an_unknown_one_is_not_found(broker) -> None:
