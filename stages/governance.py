@@ -133,6 +133,8 @@ class Windows:
                 self._spans.append((event.at_ns, 2**63, event.fault))
             elif event.step is FaultStep.RECOVERED and self._spans and self._spans[-1][2] == event.fault:
                 self._spans[-1] = (self._spans[-1][0], event.at_ns, event.fault)
+            elif event.step is FaultStep.REFUSED and self._spans and self._spans[-1][2] == event.fault:
+                self._spans.pop()  # nothing was done
         self._starts = [start for start, _, _ in self._spans]
 
     @property

@@ -134,6 +134,11 @@ def test_a_fault_without_recovery_is_on_for_ever() -> None:
     assert on.fault(9_999 * SECOND_NS, 800) == "payments-killed"
 
 
+def test_a_fault_that_a_guard_refused_was_never_on() -> None:
+    on = Windows((event("payments-killed", FaultStep.INTENT, 10), event("payments-killed", FaultStep.REFUSED, 11)))
+    assert (on.faults, on.fault(12 * SECOND_NS, 800)) == ((), NO_FAULT)
+
+
 def test_a_completion_that_came_late_or_never_spends_the_budget_of_who_answers_for_it() -> None:
     def order(key: str, completed_s: float | None) -> Audit:
         detail = {} if completed_s is None else {"completed_ns": str(int(completed_s * SECOND_NS))}
