@@ -49,7 +49,7 @@ class Room:
     """Added before every column."""
 
 
-PLAIN, LABELLED = Room(), Room(port=14.0, wider=40.0)
+PLAIN, LABELLED = Room(), Room(port=14.0, wider=60.0)
 """For lines without and with words on them."""
 
 

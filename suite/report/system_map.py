@@ -25,6 +25,9 @@ from suite.report.placing import (
     ports_of,
 )
 
+LETTER_W = 4.9
+"""Of a letter on a line, about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -135,8 +138,10 @@ def _marked(mark: Mark, style: str) -> dict[str, svg.Value]:
 
 def _label(mark: Mark, end: tuple[float, float]) -> Element:
     at = end[0] - 11, end[1] - 2.5
+    width = len(mark.label) * LETTER_W
+    plate = svg.box(at[0] - width - 2, at[1] - 8.5, width + 4, 10.5, "edge-plate", radius=2)
     words = svg.words(*at, mark.label, f"edge-label {mark.style}".rstrip(), text_anchor="end")
-    return svg.titled(words, mark.told)
+    return svg.titled(svg.element("g", None, plate, words), mark.told)
 
 
 def _step(
@@ -204,7 +209,7 @@ def _users(entry: Rect, prefix: str, mark: Mark | None) -> list[Element]:
     if mark is None:
         return [svg.words(MARGIN, y + 4, "users", "service-name"), svg.element("path", attributes)]
     arrow = svg.titled(svg.element("path", attributes | _marked(mark, "channel call")), mark.told)
-    return [svg.words(MARGIN, y + 4, "users", "service-name"), arrow, _label(mark, (end, y))]
+    return [svg.words(MARGIN, y + 4, "users", "service-name"), arrow, _label(mark, (end, y - 4))]
 
 
 def _around(rects: Sequence[Rect]) -> Rect | None:

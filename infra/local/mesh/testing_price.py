@@ -33,6 +33,8 @@ ROUNDS = 6
 WINDOW_S = 4.0
 CONNECTIONS = 8
 ANSWER_S = 5.0
+FAILED_MOST = 0.05
+"""Share of requests that may fail, as they do where the machine is too busy; more, and it is no measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +88,27 @@ async def _measured(mesh: Deployment, flat: Deployment) -> Price:
 
 
 async def _window(address: tuple[str, int]) -> list[float]:
-    """Latencies of one window, milliseconds. Raise RuntimeError if anything is answered but 'no such order'."""
+    """Latencies of one window, milliseconds. Raise RuntimeError if too much is answered but 'no such order'."""
     loop = asyncio.get_running_loop()
     free: asyncio.LifoQueue[_Connection] = asyncio.LifoQueue()
     for _ in range(CONNECTIONS):
         free.put_nowait(await _Connection.open(address))
     start = loop.time() + 0.1
 
-    async def one(due: float) -> float:
+    async def one(due: float) -> float | None:
         await asyncio.sleep(due - loop.time())
         connection = await free.get()
         status = await asyncio.wait_for(connection.get(PATH), ANSWER_S)
         took_ms = (loop.time() - due) * 1000
         free.put_nowait(connection)
-        if status != 404:
-            raise RuntimeError(f"{address[0]}:{address[1]}{PATH} answered {status}, not 404")
-        return took_ms
+        return took_ms if status == 404 else None
 
     try:
-        return await asyncio.gather(*(one(start + n / RATE) for n in range(int(RATE * WINDOW_S))))
+        answers = await asyncio.gather(*(one(start + n / RATE) for n in range(int(RATE * WINDOW_S))))
+        good = [ms for ms in answers if ms is not None]
+        if len(good) < len(answers) * (1 - FAILED_MOST):
+            raise RuntimeError(f"{len(answers) - len(good)} of {len(answers)} calls of {address} failed: too busy")
+        return good
     finally:
         while not free.empty():
             free.get_nowait().close()
