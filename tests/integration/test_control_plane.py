@@ -2,285 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.local.control import ask
 from infra.local.home import write_atomically
 from infra.local.mesh import pki
-from infra.local.mesh.control import PLAN
-from infra.local.mesh.envoyconf import port_names
 from infra.local.mesh.registry import Entry, Named, connect
+from infra.local.mesh.testing import App
+from infra.local.mesh.testing_planes import Host, Plane, World, unready
 from infra.local.testing import until
-from stages.catalogue import MESH
-from stages.mesh import cluster_plan, sidecar_of
 
 pytestmark = pytest.mark.slow
 
 INVENTORY = "spiffe://shop/fulfilment/inventory"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
-class App(threading.Thread):
-    """Answers /ready as it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.status = 200
-        app = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(app.status)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self.server.server_address[1]}"
-        self.start()
-
-    def run(self) -> None:
-        self.server.serve_forever(poll_interval=0.02)
-
-    def die(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-class Host:
-    """Forks processes as a cluster's host does; importing everything in each of them would take most of the time."""
-
-    MODULES = (
-        "infra.local.mesh.controlplane",
-        "infra.local.registryhost",
-        "ministack.services.servicediscovery",
-        "boto3",
-    )
-
-    def __init__(self, directory: Path) -> None:
-        self._socket = directory / "h.sock"
-        argv = [sys.executable, "-P", "-m", "infra.local.clusterhost", str(self._socket), *self.MODULES]
-        self._process = subprocess.Popen(argv)
-        until(self._socket.exists, "the host listens", 60)
-
-    def ask(self, **question: object) -> Any:
-        return asyncio.run(ask(self._socket, question))
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(10)
-
-
-class Process:
-    """One module, started and ended by its id."""
-
-    def __init__(self, host: Host, log: Path, module: str, *args: str, **env: str) -> None:
-        self._host, self._log = host, log
-        self._order = {"name": "test", "module": module, "args": args, "env": env, "log": str(log)}
-        self.start()
-
-    def start(self) -> None:
-        self._pid = int(self._host.ask(cmd="spawn", **self._order)["pid"])
-        self._running = True
-
-    def send(self, number: signal.Signals) -> None:
-        os.kill(self._pid, number)
-
-    def end(self, number: signal.Signals = signal.SIGKILL) -> Any:
-        """Its exit status; None if it had been ended before."""
-        if not self._running:
-            return None
-        self.send(number)
-        ended: list[Any] = []
-
-        def collected() -> bool:
-            ended[:] = [self._host.ask(cmd="status", pid=self._pid)["status"]]
-            return ended != [None]
-
-        until(collected, f"process {self._pid} ends", 5)
-        self._running = False
-        return ended[0]
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text("utf-8")
-
-
-class Plane:
-    """A control plane, what it is told, and what it wrote."""
-
-    def __init__(self, host: Host, root: Path, cluster: str, ttl_s: int | None = None) -> None:
-        self.host = host
-        self.cluster = cluster
-        self.plan = cluster_plan(MESH, cluster)
-        self.directory = root / "mesh" / cluster
-        self.directory.mkdir(parents=True, mode=0o700)
-        self.root = pki.make_root("first", pki.utc_now())
-        self.trust(self.root, self.root)
-        self.view: dict[str, Any] = {
-            "format": 1,
-            **{
-                key: {}
-                for key in ("instances", "sidecars", "parts", "routes", "broker_routes", "splits", "afflictions")
-            },
-            "registry": None,
-            "variant": [],
-        }
-        self.port = free_port()
-        env = json.loads(self.plan.to_json())
-        if ttl_s is not None:
-            env["mesh"]["certificate_ttl_s"] = ttl_s
-        self._args = (str(self.directory), str(self.port))
-        self._env = {PLAN: json.dumps(env)}
-        self._log = root / f"{cluster}.log"
-        self._process: Process | None = None
-
-    @property
-    def process(self) -> Process:
-        assert self._process is not None, "it has been started"
-        return self._process
-
-    def start(self) -> None:
-        self._process = Process(self.host, self._log, "infra.local.mesh.control", *self._args, **self._env)
-
-    def trust(self, issuing: pki.Issuer, *trusted: pki.Issuer) -> None:
-        """What the authority does: pki/ says who signs and who is trusted."""
-        issuer = pki.make_intermediate(issuing, self.cluster, pki.utc_now())
-        (self.directory / "pki").mkdir(exist_ok=True, mode=0o700)
-        for name, text in (
-            ("trust.pem", "".join(r.certificate for r in trusted)),
-            ("intermediate.pem", issuer.certificate),
-            ("intermediate.key", issuer.key),
-        ):
-            write_atomically(self.directory / "pki" / name, text)
-
-    def tell(self, **view: Any) -> None:
-        """What the local cloud does: the view says this too."""
-        self.view.update(view)
-        write_atomically(self.directory / "view.json", json.dumps(self.view))
-
-    def sidecars(self, *services: str) -> dict[str, Any]:
-        """Parts of a view: sidecars of services."""
-        members = {m.service: m for m in self.plan.members}
-        return {
-            sidecar_of(s): {
-                "role": "sidecar",
-                "of": s,
-                "version": "v1",
-                "ports": {name: 30000 + n for n, name in enumerate(("admin", *port_names(members[s])))},
-            }
-            for s in services
-        }
-
-    def read(self, file: str) -> Any:
-        try:
-            return json.loads((self.directory / file).read_text("utf-8"))
-        except (OSError, ValueError):
-            return None
-
-    @property
-    def status(self) -> Any:
-        return self.read("status.json") or {}
-
-    def ask(self, path: str) -> int:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-        except OSError:
-            return 0
-
-    def endpoints(self, part: str, cluster: str) -> list[int] | None:
-        """Ports of the endpoints that an Envoy is told."""
-        doc = self.read(f"envoy/{part}/cds/clusters.json")
-        if doc is None:
-            return None
-        (told,) = (c["load_assignment"] for c in doc["resources"] if c["name"] == cluster)
-        found = [e for group in told["endpoints"] for e in group["lb_endpoints"]]
-        return [e["endpoint"]["address"]["socket_address"]["port_value"] for e in found]
-
-    def serial(self, service: str) -> str:
-        return str(self.status.get("certificates", {}).get(service, {}).get("serial", ""))
-
-    def root_of(self, service: str) -> str:
-        return str(self.status["certificates"][service]["root"])
-
-    def stamps(self) -> dict[str, tuple[int, int]]:
-        """When each file below envoy/ was written, by its inode."""
-        files = [p for p in (self.directory / "envoy").rglob("*") if p.is_file()]
-        return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in files}
-
-
-class World:
-    """A registry, the plane of inventory, and the plane of storefront, which calls it."""
-
-    def __init__(self, host: Host, root: Path) -> None:
-        self.root = root
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.registry = Process(
-            host, root / "registry.log", "infra.local.registryhost", str(root / "r.sock"), str(self.port)
-        )
-        self.app = App()
-        self.callee = Plane(host, root, "fulfilment")
-        self.caller = Plane(host, root, "commerce")
-        self.callee.tell(
-            instances={"inventory": {"v1": self.app.address}},
-            sidecars={"inventory": {"v1": "127.0.0.1:20040"}},
-            parts=self.callee.sidecars("inventory"),
-            registry=self.url,
-        )
-        self.caller.tell(
-            parts=self.caller.sidecars("storefront"),
-            routes={"storefront-inventory": {"v1": "127.0.0.1:22001", "v2": "127.0.0.1:22001"}},
-            registry=self.url,
-        )
-        self.callee.start()
-        self.caller.start()
-
-    def seen(self, version: str = "v1") -> list[int] | None:
-        """Where storefront's sidecar finds a version of inventory."""
-        return self.caller.endpoints("storefront-sidecar", f"inventory_{version}")
-
-    def shares(self) -> Any:
-        doc = self.caller.read("envoy/storefront-sidecar/rds/egress_inventory.json")
-        route = doc["resources"][0]["virtual_hosts"][0]["routes"][-1]["route"]
-        return {c["name"]: c["weight"] for c in route.get("weighted_clusters", {}).get("clusters", [])} or route[
-            "cluster"
-        ]
-
-    def up(self) -> World:
-        until(lambda: self.seen() == [22001], "inventory is found", 30)
-        return self
-
-    def close(self) -> None:
-        for process in (self.registry, self.callee.process, self.caller.process):
-            process.end()
-        with contextlib.suppress(OSError):
-            self.app.die()
 
 
 @pytest.fixture(scope="module")
@@ -300,12 +40,12 @@ def world(host: Host, tmp_path: Path) -> Iterator[World]:
 
 
 def test_an_instance_that_dies_leaves_the_endpoints_within_three_seconds_and_comes_back(world: World) -> None:
-    world.app.die()
+    world.app.stop()
     until(lambda: world.seen() == [], "the dead instance leaves", 3)
-    world.app = App()
+    world.app = App().start()
     world.callee.tell(instances={"inventory": {"v1": world.app.address}})
-    until(lambda: world.seen() == [22001], "the new one is found", 3)
-    world.app.status = 503
+    until(lambda: world.seen() == [world.inbound], "the new one is found", 3)
+    world.app.behave = unready
     until(lambda: world.seen() == [], "an instance that is not ready leaves", 3)
     assert world.caller.status["rejected"] == 0, "nothing of it was doubted"
 
@@ -318,12 +58,12 @@ def test_a_silent_registry_changes_nothing_and_holds_up_no_local_work(world: Wor
     assert world.caller.stamps() == before
     assert world.caller.status["rejected"] > 0
 
-    world.app.status = 503
+    world.app.behave = unready
     until(lambda: world.callee.status["health"] == {"inventory": {"v1": "UNHEALTHY"}}, "health goes on", 3)
     serial = world.callee.serial("inventory")
     world.callee.trust(world.callee.root, world.callee.root)
     until(lambda: world.callee.serial("inventory") != serial, "a new certificate goes out", 3)
-    assert world.seen() == [22001], "nobody could say that it is not"
+    assert world.seen() == [world.inbound], "nobody could say that it is not"
 
     world.registry.send(signal.SIGCONT)
     until(lambda: world.seen() == [], "what happened meanwhile is told", 5)
@@ -375,22 +115,20 @@ def test_garbage_in_the_registry_is_refused_counted_and_taken_away(
 
 
 def test_a_canary_gets_its_share_while_it_is_there(world: World) -> None:
-    canary = App()
+    canary, stable = App().start(), f"127.0.0.1:{world.inbound}"
     world.callee.tell(
         instances={"inventory": {"v1": world.app.address, "v2": canary.address}},
-        sidecars={"inventory": {"v1": "127.0.0.1:20040", "v2": "127.0.0.1:20041"}},
+        sidecars={"inventory": {"v1": stable, "v2": "127.0.0.1:20041"}},
     )
-    until(lambda: world.seen("v2") == [22001], "the canary is found")
+    until(lambda: world.seen("v2") == [world.inbound], "the canary is found")
     assert world.shares() == "inventory_v1"
     world.caller.tell(splits={"inventory": {"v2": 10}})
     until(lambda: world.shares() == {"inventory_v1": 90, "inventory_v2": 10}, "the share is written")
-    canary.die()
+    canary.stop()
     until(lambda: world.shares() == "inventory_v1", "a dead canary gets nothing", 3)
-    world.callee.tell(
-        instances={"inventory": {"v1": world.app.address}}, sidecars={"inventory": {"v1": "127.0.0.1:20040"}}
-    )
+    world.callee.tell(instances={"inventory": {"v1": world.app.address}}, sidecars={"inventory": {"v1": stable}})
     until(lambda: world.caller.status["known"]["inventory"]["instances"] == 1, "and is forgotten")
-    assert world.seen() == [22001]
+    assert world.seen() == [world.inbound]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -409,9 +147,9 @@ def test_a_control_plane_that_starts_again_disturbs_nothing(world: World, number
 def test_a_control_plane_that_was_stopped_goes_on(world: World) -> None:
     process = world.caller.process
     process.send(signal.SIGSTOP)
-    world.app.status = 503
+    world.app.behave = unready
     until(lambda: world.callee.status["health"] == {"inventory": {"v1": "UNHEALTHY"}}, "the callee's plane knows")
-    assert world.seen() == [22001]
+    assert world.seen() == [world.inbound]
     process.send(signal.SIGCONT)
     until(lambda: world.seen() == [], "it catches up", 3)
 
@@ -422,7 +160,7 @@ def test_an_ending_control_plane_takes_its_instances_away_if_the_registry_answer
     assert dict(registry.discover("inventory").entries) == {}
     registry.close()
     until(lambda: "inventory" in world.caller.status["refusals"], "which nobody believes")
-    assert world.seen() == [22001]
+    assert world.seen() == [world.inbound]
     world.registry.send(signal.SIGSTOP)
     assert world.caller.process.end(signal.SIGTERM) == 0
 
