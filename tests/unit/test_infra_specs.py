@@ -114,6 +114,12 @@ FAULTS: list[dict[str, object]] = [
     {"kind": "broker-duplicate", "broker": "b", "share": 0.5},
     {"kind": "broker-poison", "queue": "q.fifo", "count": 1},
     {"kind": "kill-in-flight", "service": "s", "wire": "w", "delay_ms": 200},
+    {"kind": "partition", "cluster": "c", "from": "*"},
+    {"kind": "registry-outage", "registry": "r"},
+    {"kind": "certificate-expired", "service": "s"},
+    {"kind": "garbage-config", "service": "s-sidecar"},
+    {"kind": "root-rotation", "authority": "a"},
+    {"kind": "canary", "service": "s", "share_percent": 10, "defect": "failing"},
 ]
 
 
@@ -154,6 +160,12 @@ def test_defaults_are_filled_in() -> None:
             {"kind": "kill-in-flight", "service": "s"},
             ["kill-in-flight needs the name of a wire as 'wire'", "delay_ms is None"],
         ),
+        ({"kind": "partition", "cluster": "c"}, ["partition needs the name of a cluster as 'from'"]),
+        ({"kind": "partition", "cluster": "c", "from": "c"}, ["partition needs two of a kind, not 'c' twice"]),
+        (
+            {"kind": "canary", "service": "s", "share_percent": 101, "defect": "ugly"},
+            ["defect is 'ugly', must be one of none, slow, failing", "share_percent is 101"],
+        ),
     ],
 )
 def test_malformed_faults_are_refused_with_every_problem(raw: object, problems: list[str]) -> None:
@@ -181,6 +193,8 @@ def test_a_service_spec_is_read_with_its_defaults() -> None:
 def test_a_state_from_before_there_were_brokers_can_be_read(tmp_path: Path) -> None:
     old = json.loads(_state(boot_id()).to_json())
     for kind in ("brokers", "queues", "topics", "subscriptions"):
+        del old[kind]
+    for kind in ("nursery", "authority", "registries", "ports", "canaries", "afflictions"):
         del old[kind]
     (tmp_path / "state.json").write_text(json.dumps(old))
     state = DeploymentState.read(tmp_path)
