@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from infra.local.mesh.envoyconf import egress_port
 from infra.local.processes import stat_of
@@ -45,15 +46,12 @@ class Price:
     n: int
     """Requests measured on each side."""
     mesh_ms: tuple[float, float]
-    """Median and p90."""
+    """Median and p90: of each turn, and of these the median over all turns. So are the others."""
     flat_ms: tuple[float, float]
+    added_ms: tuple[float, float]
+    """By how much a turn with the pair was slower than the one after it without."""
     vcpu_per_1000: float
     """Cores that one sidecar of the two would keep busy at 1,000 requests a second."""
-
-    @property
-    def added_ms(self) -> tuple[float, float]:
-        """At p50 and at p90."""
-        return self.mesh_ms[0] - self.flat_ms[0], self.mesh_ms[1] - self.flat_ms[1]
 
 
 def measure_pair(directory: Path) -> Price:
@@ -69,22 +67,33 @@ async def _measured(mesh: Deployment, flat: Deployment) -> Price:
     pair = mesh.parts[sidecar_of(CALLER)], mesh.parts[sidecar_of(CALLEE)]
     host, _, port = flat.wires[f"{CALLER}-{CALLEE}"].listen.rpartition(":")
     paths = {"mesh": ("127.0.0.1", pair[0].ports[egress_port(CALLEE)]), "flat": (host, int(port))}
-    seen: dict[str, list[float]] = {"mesh": [], "flat": []}
+    seen: dict[str, list[list[float]]] = {"mesh": [], "flat": []}
     burnt_s = 0.0
     for turn in range(ROUNDS + 1):
         for name, address in paths.items():
             before_s = _cpu_s([p.pid for p in pair])
             found = await _window(address)
             if turn:  # the first one warms up
-                seen[name] += found
+                seen[name].append(found)
                 burnt_s += (_cpu_s([p.pid for p in pair]) - before_s) * (name == "mesh")
+    n = sum(map(len, seen["mesh"]))
     return Price(
         rate=RATE,
-        n=len(seen["mesh"]),
-        mesh_ms=(_share(seen["mesh"], 0.5), _share(seen["mesh"], 0.9)),
-        flat_ms=(_share(seen["flat"], 0.5), _share(seen["flat"], 0.9)),
-        vcpu_per_1000=burnt_s / len(seen["mesh"]) * 1000 / len(pair),
+        n=n,
+        mesh_ms=_both([(_share(t, 0.5), _share(t, 0.9)) for t in seen["mesh"]]),
+        flat_ms=_both([(_share(t, 0.5), _share(t, 0.9)) for t in seen["flat"]]),
+        added_ms=_both(
+            [
+                (_share(a, 0.5) - _share(b, 0.5), _share(a, 0.9) - _share(b, 0.9))
+                for a, b in zip(seen["mesh"], seen["flat"], strict=True)
+            ]
+        ),
+        vcpu_per_1000=burnt_s / n * 1000 / len(pair),
     )
+
+
+def _both(turns: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return median(first for first, _ in turns), median(second for _, second in turns)
 
 
 async def _window(address: tuple[str, int]) -> list[float]:
