@@ -6,7 +6,6 @@ import asyncio
 
 from infra.local.context import Context
 from infra.local.errors import Conflict, NotFound
-from infra.local.mesh import authority
 from infra.local.state import AuthoritySpec
 
 
@@ -23,6 +22,8 @@ class Authority:
             if state.authority is not None and state.authority != spec:
                 raise Conflict(f"{state.name} has an authority for {', '.join(state.authority.clusters)} already")
             if state.authority is None:
+                from infra.local.mesh import authority  # cryptography, which no other deployment needs
+
                 directory = self._context.directory / "mesh"
                 for cluster in spec.clusters:
                     (directory / cluster).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -16,7 +16,6 @@ from infra.local.controls import FOLLOWS_S, POLL_S, ControlPlanes
 from infra.local.edges import Edges
 from infra.local.errors import Conflict, Unavailable
 from infra.local.faultspec import EVERY
-from infra.local.mesh import authority
 from infra.local.probe import http_text
 from infra.local.processes import alive
 from infra.local.state import Canary, DeploymentState, Lease, Service, Wire
@@ -217,15 +216,17 @@ class RotationInjector:
     async def on(self, name: str, lease: Lease) -> None:
         lease.evidence = {"before": sorted(self._roots())}
         self._context.save()
-        await self._rotate(lease)
+        await self._rotate()
 
     async def renew(self, name: str, lease: Lease) -> None:
         """Nothing has to be kept up."""
 
     async def off(self, name: str, lease: Lease) -> None:
         """What was begun is done to its end."""
+        from infra.local.mesh import authority
+
         if (self._context.directory / "mesh" / authority.ROOT / f"{authority.NEXT}.pem").exists():
-            await self._rotate(lease)
+            await self._rotate()
 
     async def evidence(self, name: str, lease: Lease) -> dict[str, Any]:
         before, now = set(lease.evidence.get("before", [])), self._roots()
@@ -238,7 +239,9 @@ class RotationInjector:
     def held(self, lease: Lease) -> bool:
         return True
 
-    async def _rotate(self, lease: Lease) -> None:
+    async def _rotate(self) -> None:
+        from infra.local.mesh import authority  # cryptography, which only a deployment with identities needs
+
         state, directory, clusters = self._context.state, self._context.directory / "mesh", self._clusters()
         assert state.authority is not None
         new = await asyncio.to_thread(authority.begin, directory, state.authority.trust_domain, clusters)

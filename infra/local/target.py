@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -19,7 +19,6 @@ from infra.local.driver import apply
 from infra.local.errors import CloudError, CloudUnreachable, Invalid, Unavailable
 from infra.local.home import Home, below, default_home, read_json
 from infra.local.mesh import envoy
-from infra.local.mesh.policyprobe import Try, measure
 from infra.local.messages import Messages
 from infra.local.ports import port_range
 from infra.local.processes import stat_of, tagged
@@ -30,6 +29,9 @@ from stages.catalogue import STAGES
 from stages.deployment import Deployment
 from stages.mesh import cluster_plan
 from stages.model import Stage
+
+if TYPE_CHECKING:
+    from infra.local.mesh.policyprobe import Try
 
 FIRST_ANSWER_S = 20.0
 """Longest wait for the first good request once every service is ready."""
@@ -131,6 +133,8 @@ class LocalTarget:
 
     def policy(self, name: str) -> Sequence[Try]:
         """Try every call between two services of a mesh with every credential; a few seconds."""
+        from infra.local.mesh.policyprobe import measure  # cryptography, which no other stage needs
+
         deployment = self.get(name)
         return measure(STAGES[deployment.stage], deployment)
 

@@ -96,9 +96,9 @@ class Shop:
         self.cloud.delete(self.at())
 
     def host_pid(self, host: str) -> int:
-        """Process id of 'wire_host', or of the host of a cluster or a broker."""
+        """Process id of 'wire_host' or 'nursery', or of the host of a cluster or a broker."""
         state = read_json(self.home.deployment(self.name) / "state.json") or {}
-        process = state["wire_host"] if host == "wire_host" else (state["clusters"] | state["brokers"])[host]["host"]
+        process = state.get(host) or (state["clusters"] | state["brokers"])[host]["host"]
         return int(process["pid"])
 
     def leftovers(self) -> list[str]:
