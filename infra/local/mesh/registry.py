@@ -1,7 +1,8 @@
 """How is a service's instance made known, and found, through AWS Cloud Map?
 
 Every call is bounded: it answers, or raises Unreachable, within two seconds. Registering, reporting and taking away
-may be repeated; a call that timed out may have had its effect.
+may be repeated; a call that timed out may have had its effect. Importing this imports the SDK (0.2 s): it is done once,
+before clusters are forked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,13 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import boto3
+from botocore import UNSIGNED, handlers
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, UnknownServiceError
+from botocore.loaders import Loader
+from botocore.session import Session
 
 NAMESPACE = "shop"
 
@@ -163,8 +171,6 @@ class CloudMap:
             raise
 
     def _ask(self, call: str, **parameters: object) -> dict[str, Any]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             answer: dict[str, Any] = getattr(self._client, call)(**parameters)
         except ClientError as error:
@@ -175,33 +181,27 @@ class CloudMap:
         return answer
 
 
+class _Models(Loader):  # type: ignore[misc]  # the SDK has no types
+    """The SDK's models without all that chooses an endpoint: 10 MB that would be read for a URL that is known."""
+
+    def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
+        if type_name == "endpoint-rule-set-1":
+            raise UnknownServiceError(service_name=service_name, known_service_names="")
+        return super().load_service_model(service_name, type_name, api_version)
+
+    def load_data(self, name: str) -> Any:
+        return _NO_ENDPOINTS if name == "endpoints" else super().load_data(name)
+
+    def load_data_with_path(self, name: str) -> Any:
+        return (_NO_ENDPOINTS, "") if name == "endpoints" else super().load_data_with_path(name)
+
+
 def connect(url: str) -> CloudMap:
-    """A client of the registry at a URL; nothing is asked yet. The SDK is imported here (0.2 s).
+    """A client of the registry at a URL; nothing is asked yet.
 
     Trimmed of what a call needs only on AWS itself, a signature too, which nobody here looks at: half of its time.
     Discovery lives behind a host name of its own there ('data-...'), which an address cannot have.
     """
-    import boto3
-    from botocore import UNSIGNED, handlers
-    from botocore.config import Config
-    from botocore.exceptions import UnknownServiceError
-    from botocore.loaders import Loader
-    from botocore.session import Session
-
-    class Models(Loader):  # type: ignore[misc]  # the SDK has no types
-        """The SDK's models without all that chooses an endpoint: 10 MB that would be read for a URL that is known."""
-
-        def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
-            if type_name == "endpoint-rule-set-1":
-                raise UnknownServiceError(service_name=service_name, known_service_names="")
-            return super().load_service_model(service_name, type_name, api_version)
-
-        def load_data(self, name: str) -> Any:
-            return _NO_ENDPOINTS if name == "endpoints" else super().load_data(name)
-
-        def load_data_with_path(self, name: str) -> Any:
-            return (_NO_ENDPOINTS, "") if name == "endpoints" else super().load_data_with_path(name)
-
     config = Config(
         connect_timeout=TIMEOUT_S,
         read_timeout=TIMEOUT_S,
@@ -213,7 +213,7 @@ def connect(url: str) -> CloudMap:
         user_agent="shop",
     )
     session = Session()
-    session.register_component("data_loader", Models())
+    session.register_component("data_loader", _Models())
     made = boto3.session.Session(botocore_session=session).client(
         "servicediscovery", endpoint_url=url, region_name=REGION, config=config
     )

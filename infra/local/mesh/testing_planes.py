@@ -37,7 +37,6 @@ class Host:
         "infra.local.mesh.controlplane",
         "infra.local.registryhost",
         "ministack.services.servicediscovery",
-        "boto3",
     )
 
     def __init__(self, directory: Path) -> None:
