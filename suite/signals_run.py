@@ -29,16 +29,24 @@ from suite.traces_document import traces_document
 class Witness:
     """What is needed of a deployment to say afterwards what its edges saw; made when it is up, ended before it goes."""
 
-    def __init__(self, traces: Path, target: Path) -> None:
-        """Takes the distance of the clocks. `traces` are the deployment's, `target` is where the run keeps them."""
-        self._traces = traces
+    def __init__(self, deployment: str, target: Path) -> None:
+        """Takes the distance of the clocks.
+
+        `deployment` is the directory of a deployment ('' where it has none), `target` where the run keeps its traces.
+        """
+        self._traces = Path(deployment) / "traces" if deployment else None
         self.directory = target
         self.offset = take()
 
     def end(self) -> None:
         """Keep the files, and look at the clocks once more."""
-        keep(self._traces, self.directory)
+        if self._traces is not None:
+            keep(self._traces, self.directory)
         self.offset = self.offset.until(take())
+
+    def documents(self, stage: Stage, impacts: Mapping[str, Impact], records: Sequence[Record]) -> dict[str, Any]:
+        """What verdict.json says of the stage, see `documents`; after `end`."""
+        return documents(stage, impacts, self.directory, records, self.offset)
 
 
 def keep(traces: Path, target: Path) -> None:

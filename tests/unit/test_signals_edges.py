@@ -11,7 +11,7 @@ from stages.catalogue import MESH
 from stages.check import Span, Verdict
 from stages.history import FaultEvent, FaultStep, Invocation, Outcome, Phase, Record
 from suite.signals import Signals, Window, signals, signals_document, windows
-from suite.signals_breakers import Breaker, breakers, breakers_check, breakers_document, cuts, edge_of
+from suite.signals_breakers import Breaker, breakers, breakers_check, breakers_document, check_of, cuts, edge_of
 from suite.signals_clock import Offset
 from suite.signals_lines import Line, Outlier, Read
 
@@ -193,6 +193,7 @@ def test_failures_in_a_row_without_an_ejection_are_said_plainly() -> None:
         ([], Verdict.UNKNOWN, "nobody called"),
         ([line(10.5, status=504), line(10.6), line(10.7, status=504)], Verdict.VALID, "nothing to open for"),
         ([line(10.5, status=503), line(10.6, status=503)], Verdict.VALID, "nothing to open for"),
+        ([line(10.5, status=504), line(10.6, status=504)], Verdict.UNKNOWN, "should have opened"),
         ([line(10.5, status=503, flags="UH")], Verdict.UNKNOWN, "no good answer"),
         ([line(10.5, status=503, flags="UH"), line(20, status=503, flags="UH")], Verdict.INVALID, "no good answer"),
     ],
@@ -206,7 +207,16 @@ def test_too_little_is_unknown_and_a_services_own_refusal_is_no_failure(
 
 def test_a_fault_that_takes_no_callee_away_asks_for_no_breaker() -> None:
     found = breakers_document(MESH, {"inventory-killed": Impact()}, Read(lines=(line(11),)), RUN, OFFSET)
-    assert (found["verdict"], found["edges"]) == (None, [])
+    assert (found["verdict"], found["edges"], check_of(found)) == (None, [], None)
+
+
+def test_the_check_is_the_same_from_the_document_as_from_the_records() -> None:
+    seen = Read(lines=(line(10.5, status=503, flags="UH"), line(19)))
+    document = breakers_document(MESH, IMPACTS, seen, RUN, OFFSET)
+    check = check_of(document)
+    assert check == breakers_check(breakers(MESH, IMPACTS, seen, RUN, OFFSET))
+    assert check is not None
+    assert check.verdict is Verdict.VALID
 
 
 def test_an_edge_that_opens_unforeseen_is_shown_and_judges_nothing() -> None:

@@ -14,7 +14,7 @@ from suite.signals import windows
 from suite.signals_clock import Offset
 from suite.signals_lines import Line, read
 from suite.signals_messages import message_signals, sampled_share
-from suite.signals_run import documents, keep
+from suite.signals_run import Witness, documents, keep
 from suite.testing.sidecars import OFFSET_NS, write
 from suite.traces import Step, read_steps, rows, traces
 from suite.traces_document import traces_document
@@ -151,6 +151,17 @@ def test_rates_of_messages_are_estimated_from_the_share_that_was_sampled(run: tu
     whole_s = (history[-1].at_ns - history[0].at_ns) / 1e9  # type: ignore[union-attr]
     assert found["orders-email"]["phases"]["baseline"]["rate"] == pytest.approx(ordered / whole_s, rel=0.6)
     assert sampled_share([], lines) is None
+
+
+def test_a_witness_keeps_what_a_deployment_wrote_and_fails_for_none(tmp_path: Path) -> None:
+    (tmp_path / "shop" / "traces").mkdir(parents=True)
+    (tmp_path / "shop" / "traces" / "orders.jsonl").write_text("{}\n")
+    for directory, kept in ((str(tmp_path / "shop"), ["orders.jsonl.gz"]), ("", []), (str(tmp_path / "gone"), [])):
+        target = tmp_path / f"run-{len(directory)}"
+        witness = Witness(directory, target)
+        witness.end()
+        assert [p.name for p in sorted(target.glob("*"))] == kept
+        assert witness.documents(MESH, {}, [])["signals"]["lines"] == 0
 
 
 def test_the_documents_are_those_of_a_mesh_only(run: tuple[Path, list[Record]]) -> None:
