@@ -177,11 +177,10 @@ def test_a_callee_that_discovery_took_away_first_counts_as_open() -> None:
 
 
 def test_failures_in_a_row_without_an_ejection_are_said_plainly() -> None:
-    found = one(
-        [line(10.5, status=503, flags="URX,UF", attempts=2), line(19)], [event(10.6, ejected=True, enforced=False)]
-    )
+    failed = [line(10.5 + n / 10, status=503, flags="URX,UF", attempts=2) for n in range(2)]
+    found = one([*failed, line(19)], [event(10.6, ejected=True, enforced=False)])
     assert found.verdict is Verdict.INVALID
-    assert found.because == "2 attempts failed in a row and nothing was ejected: the mesh should have opened after 2"
+    assert found.because == "4 attempts failed in a row and nothing was ejected: the mesh should have opened after 2"
     check = breakers_check([found])
     assert check is not None
     assert check.verdict is Verdict.INVALID

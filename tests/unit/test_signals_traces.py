@@ -156,9 +156,9 @@ def test_rates_of_messages_are_estimated_from_the_share_that_was_sampled(run: tu
 def test_a_witness_keeps_what_a_deployment_wrote_and_fails_for_none(tmp_path: Path) -> None:
     (tmp_path / "shop" / "traces").mkdir(parents=True)
     (tmp_path / "shop" / "traces" / "orders.jsonl").write_text("{}\n")
-    for directory, kept in ((str(tmp_path / "shop"), ["orders.jsonl.gz"]), ("", []), (str(tmp_path / "gone"), [])):
-        target = tmp_path / f"run-{len(directory)}"
-        witness = Witness(directory, target)
+    for name, kept in (("shop", ["orders.jsonl.gz"]), ("", []), ("gone", [])):
+        target = tmp_path / f"run-{name}"
+        witness = Witness(str(tmp_path / name) if name else "", target)
         witness.end()
         assert [p.name for p in sorted(target.glob("*"))] == kept
         assert witness.documents(MESH, {}, [])["signals"]["lines"] == 0
