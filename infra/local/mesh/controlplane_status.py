@@ -24,8 +24,8 @@ class Report:
     """None before the first attempt."""
     rejected: int = 0
     """Answers that were not believed, and rounds of questions without an answer."""
-    believed_at_ns: Mapping[str, int] = field(default_factory=dict)
-    """When the last believed answer on a callee came, on the monotonic clock."""
+    believed_at_ns: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """When the last believed answer on a callee came, on the monotonic clock; no news by itself."""
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Why the last answer on a callee was not believed, as long as that is so."""
     health: Mapping[Named, str | None] = field(default_factory=dict)
