@@ -179,15 +179,14 @@ def logs(
     use: Use = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000, help="How many, from the end.")] = 100,
 ) -> None:
-    """The last lines a service wrote."""
+    """The last lines a service wrote, or a part of the mesh."""
     from suite.bootstrap import choose_deployment, target
 
     local = target()
     deployment = choose_deployment(local, use)
-    if service not in deployment.services:
-        raise BadInput(
-            [f"deployment {deployment.name!r} has no service {service!r}; it has {', '.join(deployment.services)}"]
-        )
+    known = [*deployment.services, *deployment.parts]
+    if service not in known:
+        raise BadInput([f"deployment {deployment.name!r} has no service {service!r}; it has {', '.join(known)}"])
     sys.stdout.write("".join(line + "\n" for line in local.log(deployment.name, service, lines)))
 
 

@@ -34,7 +34,7 @@ AUTHORITY, REGISTRY = "authority", "registry"
 SLACK_MS = 100
 """What a service waits for its sidecar beyond the sidecar's own longest reaction."""
 
-PRELOAD = ("infra.local.mesh.control",)
+PRELOAD = ("infra.local.mesh.controlplane", "infra.local.mesh.registry")
 """What control planes import, besides what services do: done once per nursery."""
 
 

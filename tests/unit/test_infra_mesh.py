@@ -75,7 +75,7 @@ def _wire(name: str, caller: str, callee: str, **to: str) -> Resource:
 
 
 def _cluster(name: str, network: str) -> Resource:
-    preload = ["workloads.services", "infra.local.mesh.control"]
+    preload = ["workloads.services", "infra.local.mesh.controlplane", "infra.local.mesh.registry"]
     return _of("cluster", name, network=network, preload=preload, nursery=True)
 
 
