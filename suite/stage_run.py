@@ -20,6 +20,7 @@ from suite.gathered import Gathered
 from suite.observe import SECOND_NS, STOCK_LEAST, Observation, Observer, healthy_mix
 from suite.plan import Plan, StagePlan
 from suite.ports import Clock, Faults, Footprint, Letter, Load, SuiteError, Target
+from suite.signals_run import Witness
 from suite.store import Store
 
 UNFINISHED = ("pending", "compensating")
@@ -41,6 +42,8 @@ class StageResult:
     """Which calls between services worked, tried after the baseline; None where there is no mesh, or nobody tried."""
     policy_trouble: str = ""
     """Why nobody tried."""
+    witness: Witness | None = None
+    """What its sidecars wrote; None before it was up, or where there is no mesh."""
     mesh_status: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What the control planes said of themselves in the end, by cluster."""
     observations: list[Observation] = field(default_factory=list)
@@ -99,6 +102,9 @@ def _run(
 ) -> None:
     with ExitStack() as undo:
         deployment = _deploy(plan, stage_plan, tools, result, undo, ahead)
+        if stage_plan.stage.mesh is not None:
+            result.witness = Witness(deployment.directory, tools.store.traces / stage_plan.stage.name)
+            undo.callback(result.witness.end)
         load = tools.load()
         undo.callback(load.close)
         faults = tools.faults()

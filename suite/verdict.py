@@ -39,6 +39,7 @@ from stages.check import (
 from stages.check.policy import NAME as POLICY
 from stages.governance import governance
 from stages.history import Invocation, Outcome
+from suite import signals_breakers
 from suite.comparison import compare
 from suite.governed import governed_document, policy_document
 from suite.observe import SECOND_NS, Observation
@@ -96,7 +97,8 @@ def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
     errors = {o.fault.name: _errors(o, result.gathered.invocations) for o in result.observations}
     pooled = [o.judgement.pooled for o in result.observations]
     missing = [f.name for f in result.plan.faults[len(result.observations) :]]
-    checks = _checks(result, seen)
+    edges = _edges(result)
+    checks = _checks(result, seen, edges)
     verdicts = [
         *(level.verdict for level in levels),
         *(level.verdict for level in completions),
@@ -142,7 +144,19 @@ def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
         "governance": [governed_document(g) for g in governance(seen, result.gathered.stalls)],
         "policy": policy_document(stage, result.policy, result.policy_trouble),
         "control_planes": {cluster: dict(status) for cluster, status in result.mesh_status.items()},
+        **edges,
     }
+
+
+def _edges(result: StageResult) -> dict[str, Any]:
+    """What the sidecars of a stage saw: signals, breakers, traces; {} where there are none, or were none in time."""
+    if result.witness is None:
+        return {}
+    impacts = {fault.name: fault.impact for fault in result.plan.faults}
+    try:
+        return result.witness.documents(result.plan.stage, impacts, result.gathered.records())
+    except Exception as error:  # a border: what cannot be told of the edges must not hide what is known of the stage
+        return {"edges_because": f"what the sidecars saw cannot be told: {type(error).__name__}: {error}"}
 
 
 def _healthy(result: StageResult) -> list[Span]:
@@ -190,17 +204,27 @@ def _cells(result: StageResult, seen: Seen, plan: Plan) -> list[Cell]:
     )
 
 
-def _checks(result: StageResult, seen: Seen) -> list[Check]:
+def _mesh_checks(result: StageResult, edges: Mapping[str, Any]) -> list[Check]:
+    """What only a stage with a mesh has to keep."""
+    stage = result.plan.stage
+    if stage.mesh is None:
+        return []
+    policy = guarded(POLICY, lambda: policy_as_modelled(stage, result.policy, result.policy_trouble))
+    if "breakers" in edges:
+        opened = signals_breakers.check_of(edges["breakers"])
+    else:
+        because = edges.get("edges_because", "nobody read what the sidecars wrote")
+        opened = Check(name=signals_breakers.CHECK, verdict=Verdict.UNKNOWN, because=because)
+    return [policy, *([opened] if opened is not None else [])]
+
+
+def _checks(result: StageResult, seen: Seen, edges: Mapping[str, Any]) -> list[Check]:
     """Every check of a stage's run; one that cannot run is unknown."""
     gathered = result.gathered
     stage = result.plan.stage
     return [
         *invariants(seen),
-        *(
-            [guarded(POLICY, lambda: policy_as_modelled(stage, result.policy, result.policy_trouble))]
-            if stage.mesh is not None
-            else []
-        ),
+        *_mesh_checks(result, edges),
         guarded("recovered-after-every-fault", lambda: recovered_after_every_fault(gathered.events)),
         guarded(
             "generator-honest",
