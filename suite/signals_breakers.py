@@ -132,7 +132,8 @@ def _breaker(
     events = [(offset.monotonic(o.at_ns), o) for o in outliers if injected_ns <= offset.monotonic(o.at_ns) < over_ns]
     ejected = [at for at, o in events if o.ejected and at < undone_ns]
     refused = {
-        flag: [offset.monotonic(r.end_ns) for r in under_fault if flag in r.flags] for flag in (NO_HOST, OVERFLOW)
+        flag: [offset.monotonic(r.end_ns) for r in under_fault if flag in r.flags and not _lost_first(r)]
+        for flag in (NO_HOST, OVERFLOW)
     }
     signs = [
         (min(times), by)
@@ -177,13 +178,18 @@ def _breaker(
     )
 
 
+def _lost_first(line: Line) -> bool:
+    """Whether an attempt failed on the way. An overflow beside that is the retry budget's: no second one was made."""
+    return bool(LOST.intersection(line.flags)) and not (BY_ITSELF - {OVERFLOW}).intersection(line.flags)
+
+
 def _in_a_row(lines: Sequence[Line]) -> int:
     """Attempts that failed without a good one in between, at most; in the order in which they ended."""
     most = now = 0
     for line in sorted(lines, key=lambda r: r.end_ns):
         if line.good:
             now = 0
-        elif (line.status in DEAD or LOST.intersection(line.flags)) and not BY_ITSELF.intersection(line.flags):
+        elif _lost_first(line) or (line.status in DEAD and not BY_ITSELF.intersection(line.flags)):
             now += line.attempts
             most = max(most, now)
     return most

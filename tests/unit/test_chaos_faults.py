@@ -20,8 +20,11 @@ from chaos.spec import CLASSES, FaultError, from_spec
 from chaos.support import SUPPORT, refusal
 from stages.blast_radius import Impact
 from stages.catalogue import ASYNC, MESH, STAGES, SYNC, VARIANTS
+from stages.check import INVARIANTS
+from stages.check.policy import NAME as POLICY
 from stages.messaging import messaging
 from stages.model import Mesh
+from suite.signals_breakers import CHECK as BREAKERS
 
 TIMEOUT_MS = SYNC.channel("orders-payments").timeout_ms or 0
 SLO_MS = SYNC.operation("track-order").latency_slo_ms
@@ -271,6 +274,15 @@ def test_a_quick_run_shows_three_deaths_and_what_is_the_stages_own(stage, fourth
 def test_every_variant_is_exposed_by_a_fault_of_the_catalogue() -> None:
     for variant in VARIANTS.values():
         assert variant.exposed_by in {named.name for named in faults_of(STAGES[variant.stage])}, variant.name
+
+
+def test_every_variant_breaks_a_check_or_a_cell_of_the_fault_that_exposes_it() -> None:
+    checks = {*INVARIANTS, POLICY, BREAKERS}
+    for variant in VARIANTS.values():
+        fault, _, operation = variant.breaks.partition(" x ")
+        known = {o.name for o in STAGES[variant.stage].operations}
+        is_cell = fault == variant.exposed_by and operation in known
+        assert is_cell or variant.breaks in checks, variant.name
 
 
 def test_an_unknown_fault_is_answered_with_what_there_is() -> None:

@@ -186,6 +186,14 @@ def test_failures_in_a_row_without_an_ejection_are_said_plainly() -> None:
     assert check.verdict is Verdict.INVALID
 
 
+def test_an_attempt_that_the_retry_budget_did_not_repeat_is_a_failure_and_opens_nothing() -> None:
+    failed = [line(10.5 + n / 10, status=503, flags="UO,UF") for n in range(5)]
+    found = one([*failed, line(19)], [])
+    assert (found.opened_by, found.in_a_row, found.overflows) == ("", 5, 0)
+    refused = one([line(10.5, status=503, flags="UO"), line(19)], [])
+    assert (refused.opened_by, refused.in_a_row, refused.overflows) == ("limit of requests", 0, 1)
+
+
 @pytest.mark.parametrize(
     ("lines", "verdict", "said"),
     [
