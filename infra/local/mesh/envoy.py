@@ -22,6 +22,8 @@ from infra.local.mesh.envoyconf import BOOTSTRAP
 WAIT_S = 30.0
 """For the files; a control plane has them after a second or two."""
 POLL_S = 0.05
+WATCHED = 48
+"""Files that the Envoys of the shop's mesh watch, all together, and a few for a canary."""
 FLUSH_MS = 500
 """Access logs are written at least so often."""
 
@@ -42,7 +44,8 @@ def problems() -> list[str]:
     """Why no mesh can run here; empty when one can."""
     chosen = os.environ.get("STAGES_ENVOY")
     if find_envoy() is not None:
-        return []
+        refused = shortage(WATCHED)
+        return [f"stage mesh: {refused}. The other stages run without"] if refused else []
     if chosen:
         return [f"STAGES_ENVOY is {chosen!r}, which cannot be executed: stage mesh needs Envoy, the others run without"]
     found = (
