@@ -394,7 +394,7 @@ VARIANTS = {
         Variant(
             name="shared-database",
             disables="own-database",
-            summary="payments keeps its tables in the database of orders: one system's lock stops the other's reads",
+            summary="orders and payments keep their tables in one database: a lock of one system stops the other too",
             stage="mesh",
             exposed_by="payments-database-locked",
             breaks="payments-database-locked x track-order",

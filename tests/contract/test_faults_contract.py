@@ -46,6 +46,7 @@ from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partiti
 from chaos.lease import CloudError, State
 from chaos.parts import links, parts
 from chaos.testing import serving
+from infra.local.mesh.envoy import problems as envoy_problems
 from stages.catalogue import ASYNC, MESH
 from stages.messaging import messaging
 from workloads.client import NotReady, Shopper
@@ -146,6 +147,8 @@ def deployed_async(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module", params=["fake", "real"])
 def deployed_mesh(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    if request.param == "real" and (problems := envoy_problems()):
+        pytest.skip("; ".join(problems))
     with deploying(request.param, "mesh") as found:
         yield found
 

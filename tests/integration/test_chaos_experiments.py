@@ -20,6 +20,7 @@ from chaos.catalogue import faults_of
 from chaos.client import LocalCloud
 from chaos.driver import ChaosDriver
 from chaos.journal import Done, outcome
+from infra.local.mesh.envoy import problems as envoy_problems
 from stages.catalogue import ASYNC, SYNC
 from stages.history import FaultStep, Invocation, read
 
@@ -52,6 +53,14 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def home_async() -> Iterator[Path]:
     with deployed("async") as directory:
+        yield directory
+
+
+@pytest.fixture(scope="module")
+def home_mesh() -> Iterator[Path]:
+    if problems := envoy_problems():
+        pytest.skip("; ".join(problems))
+    with deployed("mesh") as directory:
         yield directory
 
 
@@ -142,6 +151,33 @@ def test_where_messages_are_sent_the_blast_radius_is_no_larger_than_predicted_ei
     record = home_async / "deployments" / "async" / "deployment.json"
     driver.run(name, deployment=record, history=tmp_path / "h.jsonl", hold_s=0.5, hypothesis=True)
     answer = driver.wait(90)
+    assert (answer.outcome, answer.bit, answer.undone, answer.problems) == ("injected", True, True, ())
+    assert answer.recovered_s is not None
+
+
+OF_MESH = (
+    "storefront-inventory-blackhole",
+    "inventory-sidecar-killed",
+    "engagement-gateway-killed",
+    "commerce-fulfilment-partitioned",
+    "registry-outage",
+    "fulfilment-control-paused",
+    "storefront-garbage-config",
+    "inventory-certificate-expired",
+    "inventory-canary-failing",
+    "root-rotated",
+    "fulfilment-cluster-outage",
+)
+"""One of each class, and of each part of a mesh."""
+
+
+@pytest.mark.parametrize("name", OF_MESH)
+def test_between_clusters_the_blast_radius_is_no_larger_than_predicted_either(
+    driver, home_mesh, tmp_path, name
+) -> None:
+    record = home_mesh / "deployments" / "mesh" / "deployment.json"
+    driver.run(name, deployment=record, history=tmp_path / "h.jsonl", hold_s=0.5, hypothesis=True)
+    answer = driver.wait(120)
     assert (answer.outcome, answer.bit, answer.undone, answer.problems) == ("injected", True, True, ())
     assert answer.recovered_s is not None
 

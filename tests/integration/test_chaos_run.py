@@ -16,7 +16,7 @@ from chaos.catalogue import faults_of
 from chaos.driver import ChaosDriver, ChaosDriverError
 from chaos.lease import TTL_S
 from chaos.testing import FakeCloud, serving
-from stages.catalogue import ASYNC, SYNC
+from stages.catalogue import ASYNC, MESH, SYNC
 from stages.history import FaultStep
 
 LEASE_END_S = 10.0
@@ -34,6 +34,12 @@ def fake() -> Iterator[FakeCloud]:
 @pytest.fixture(scope="module")
 def fake_async() -> Iterator[FakeCloud]:
     with tempfile.TemporaryDirectory(prefix="a-") as home, serving(Path(home), stage="async") as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def fake_mesh() -> Iterator[FakeCloud]:
+    with tempfile.TemporaryDirectory(prefix="m-") as home, serving(Path(home), stage="mesh") as cloud:
         yield cloud
 
 
@@ -106,6 +112,18 @@ def test_a_fault_of_messages_is_injected_seen_and_undone(shared, fake_async, tmp
     assert (answer.outcome, answer.bit, answer.undone, answer.problems) == ("injected", True, True, ())
     assert [event.step for event in shared.events()] == ALL_STEPS
     assert fake_async.on() == []
+
+
+OF_MESH = sorted({f.name for f in faults_of(MESH)} - {f.name for f in faults_of(ASYNC)})
+
+
+@pytest.mark.parametrize("fault", OF_MESH)
+def test_a_fault_of_the_mesh_is_injected_seen_and_undone(shared, fake_mesh, tmp_path, fault) -> None:
+    begin(shared, fake_mesh, tmp_path, fault, hold_s=0.1)
+    answer = shared.wait(20)
+    assert (answer.outcome, answer.bit, answer.undone, answer.problems) == ("injected", True, True, ())
+    assert [event.step for event in shared.events()] == ALL_STEPS
+    assert fake_mesh.on() == []
 
 
 def test_a_fault_of_messages_is_refused_where_there_are_none(shared, fake, tmp_path) -> None:
