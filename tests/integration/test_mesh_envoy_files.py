@@ -15,7 +15,7 @@ import pytest
 
 from infra.local.mesh import authority, envoy, envoyconf
 from infra.local.mesh.policyprobe import Credential, Door, measure_at
-from infra.local.mesh.testing import BRIEF, OK, Envoy, Rig, app_of, ask, free_ports, wait_ms, write
+from infra.local.mesh.testing import BRIEF, OK, Envoy, Rig, app_of, ask, wait_ms, write
 from infra.local.testing import until
 from stages.catalogue import MESH
 from stages.mesh import identity, server_name
@@ -189,7 +189,7 @@ def inotify_instances(side: Envoy) -> int:
 def test_a_launcher_waits_for_all_files_and_becomes_envoy(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     plan = rig.plan("payments")
-    ports = free_ports(("admin", "mtls"))
+    ports = rig.ports(("admin", "mtls"))
     home = tmp_path / "gateway"
     paths = envoyconf.Paths(directory=str(home), traces=str(rig.traces))
     command = [sys.executable, "-m", "infra.local.mesh.envoy", str(home)]
@@ -207,6 +207,7 @@ def test_a_launcher_waits_for_all_files_and_becomes_envoy(tmp_path: Path) -> Non
     finally:
         process.terminate()
         process.wait(10)
+        rig.close()
 
 
 def _ready(port: int) -> bool:

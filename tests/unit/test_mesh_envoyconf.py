@@ -168,7 +168,7 @@ def test_a_callee_has_to_prove_who_it_is_and_is_limited_as_the_mesh_says() -> No
         "outlier_detection": {
             "consecutive_5xx": 2,
             "enforcing_consecutive_5xx": 100,
-            "consecutive_gateway_failure": 2,
+            "consecutive_gateway_failure": 1_000_000,
             "enforcing_consecutive_gateway_failure": 0,
             "enforcing_success_rate": 0,
             "enforcing_failure_percentage": 0,

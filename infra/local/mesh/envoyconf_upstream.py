@@ -19,6 +19,7 @@ APP_IDLE_MS = 10_000
 EJECTION_INTERVAL_MS = 500
 CALLEE_DEAD = r"50[24]"
 """Answers that count against a callee. A service's own 503 says that it lives; sidecars say 502 for a dead service."""
+NEVER = 1_000_000
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -139,7 +140,7 @@ def _ejection(mesh: Mesh) -> Doc:
     return {
         "consecutive_5xx": mesh.ejected_after,
         "enforcing_consecutive_5xx": 100,
-        "consecutive_gateway_failure": mesh.ejected_after,
+        "consecutive_gateway_failure": NEVER,  # its events would only repeat the other ones
         "enforcing_consecutive_gateway_failure": 0,
         "enforcing_success_rate": 0,
         "enforcing_failure_percentage": 0,

@@ -153,6 +153,7 @@ class Rig:
         authority.create(self.mesh, "shop", self.clusters)
         self.envoys: list[Envoy] = []
         self.apps: list[App] = []
+        self.held: list[socket.socket] = []
 
     def plan(self, cluster: str) -> ClusterPlan:
         return cluster_plan(self.stage, cluster)
@@ -160,6 +161,15 @@ class Rig:
     def member(self, service: str) -> Member:
         found = {m.service: m for m in self.plan(self.stage.cluster_of(service)).members}
         return found[service]
+
+    def ports(self, names: Sequence[str]) -> dict[str, int]:
+        """Ports that nobody else gets while this rig lives.
+
+        They have to be held: two Envoys that are given the same one do not complain, they share what comes in.
+        """
+        found, holders = hold_ports(names)
+        self.held += holders
+        return found
 
     def app(self) -> App:
         app = App().start()
@@ -189,7 +199,7 @@ class Rig:
         member = self.member(service)
         plan = self.plan(self.stage.cluster_of(service))
         name = sidecar_of(service) if version == STABLE else sidecar_of(f"{service}-canary")
-        ports = free_ports(("admin", *envoyconf.port_names(member)))
+        ports = self.ports(("admin", *envoyconf.port_names(member)))
         directory = self.mesh / plan.cluster / "envoy" / name
         paths = Paths(directory=str(directory), traces=str(self.traces))
 
@@ -207,7 +217,7 @@ class Rig:
     def gateway(self, cluster: str, known: Mapping[str, Sequence[str]]) -> Envoy:
         plan = self.plan(cluster)
         name = gateway_of(cluster)
-        ports = free_ports(("admin", "mtls"))
+        ports = self.ports(("admin", "mtls"))
         directory = self.mesh / cluster / "envoy" / name
         paths = Paths(directory=str(directory), traces=str(self.traces))
         docs: dict[str, Doc] = {
@@ -263,6 +273,8 @@ class Rig:
                 each.process.wait()
         for app in self.apps:
             app.stop()
+        for holder in self.held:
+            holder.close()
 
 
 def _started(each: Envoy) -> bool:
@@ -287,12 +299,20 @@ def ask(
         connection.close()
 
 
+def hold_ports(names: Sequence[str]) -> tuple[dict[str, int], list[socket.socket]]:
+    """Ports, and what keeps everybody away from them who does not set SO_REUSEADDR as listeners do."""
+    holders = [socket.socket() for _ in names]
+    for holder in holders:
+        holder.bind(("127.0.0.1", 0))
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return {name: int(h.getsockname()[1]) for name, h in zip(names, holders, strict=True)}, holders
+
+
 def free_ports(names: Sequence[str]) -> dict[str, int]:
-    """Ports that nobody has at this moment."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in names]
-    found = {name: int(s.getsockname()[1]) for name, s in zip(names, held, strict=True)}
-    for each in held:
-        each.close()
+    """Ports that nobody has at this moment; for Envoys, rather `Rig.ports`."""
+    found, holders = hold_ports(names)
+    for holder in holders:
+        holder.close()
     return found
 
 
