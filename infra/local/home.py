@@ -1,10 +1,11 @@
 """Where does the local cloud keep its things, and is that place ours alone?
 
 <home>/cloud.sock  cloud.lock  cloud.log
-<home>/run/<hashes>.sock                     control sockets of cluster, wire and broker hosts
+<home>/run/<hashes>.sock                     control sockets of cluster, wire, broker and registry hosts
 <home>/deployments/<name>/state.json         what the daemon knows, replaced atomically
                           deployment.json    the record for everybody else
                           logs/ traces/ databases/ leases/
+                          mesh/<cluster>/    view.json status.json pki/ envoy/<part>/, and mesh/root/, of a mesh
 """
 
 from __future__ import annotations

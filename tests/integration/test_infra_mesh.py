@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from infra.local.errors import CloudUnreachable
 from infra.local.mesh import envoy
 from infra.local.processes import carries, identify, stat_of
 from infra.local.target import LocalTarget
@@ -223,6 +226,21 @@ def test_a_fault_outlives_the_daemon_and_is_undone_by_the_next_one(world: World,
     assert world.lease(lease)["state"] == "on"
     assert world.target.heal(NAME) == {"healed": [f"{NAME}/{lease}"], "left": []}
     until(world.is_well, f"browsing is fresh after {kind}")
+
+
+def test_a_rotation_that_the_daemons_death_interrupts_is_done_to_its_end_by_the_next_one(world: World) -> None:
+    before = _roots(world)
+    half = Path(world.deployment.directory) / "mesh" / "root" / "next.pem"
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(world.fault, "half", "root-rotation")
+        until(half.exists, "the rotation has begun")
+        kill_daemon(world.target.home)
+        with contextlib.suppress(CloudUnreachable):
+            asked.result(60)
+    until(lambda: world.lease("half")["state"] in ("expired", "on"), "the next daemon has found it")
+    until(lambda: not half.exists(), "it is done to its end")
+    until(lambda: len(_roots(world)) == 1 and not _roots(world) & before, "one root is left, another one")
+    until(world.is_well, "browsing is fresh")
 
 
 def test_a_fault_ends_with_its_lease(world: World) -> None:
