@@ -223,8 +223,9 @@ def _load_if_nobody_does(
     plan: CanaryPlan, tools: CanaryTools, calls: Calls, watched: Watched, undo: ExitStack
 ) -> Load | None:
     tools.progress("listening for load")
+    began_ns = tools.clock.now_ns()
     tools.clock.sleep(LISTEN_S)
-    heard = [line for line in calls.new() if line.edge in plan.limits_ms]
+    heard = [line for line in _out(plan, calls.new()) if line.start_ns >= began_ns]  # logs come late
     if len(heard) >= DRIVEN_PER_S * LISTEN_S:
         return None
     tools.progress(f"nobody drives load: {plan.rate:g} requests/s of {', '.join(plan.mix)}")
@@ -249,7 +250,7 @@ def _watch(plan: CanaryPlan, tools: CanaryTools, calls: Calls, watched: Watched)
         watched.lines += calls.new()
         watched.gathered.refresh()
         if watched.start_ns is None:
-            watched.start_ns = _first_met(plan, watched.lines)
+            watched.start_ns = _first_met(plan, watched)
         now_ns = tools.clock.now_ns()
         judgement = _judge(plan, watched, now_ns)
         if judgement.decision is not Decision.UNDECIDED or now_ns >= deadline_ns:
@@ -257,8 +258,10 @@ def _watch(plan: CanaryPlan, tools: CanaryTools, calls: Calls, watched: Watched)
         tools.clock.sleep(LOOK_S)
 
 
-def _first_met(plan: CanaryPlan, lines: Sequence[Line]) -> int | None:
-    met = [line.start_ns for line in lines if line.edge in plan.limits_ms and line.version == CANARY]
+def _first_met(plan: CanaryPlan, watched: Watched) -> int | None:
+    """When this candidate, and none before it, was met for the first time, and what has to settle has settled."""
+    out = _out(plan, watched.lines)
+    met = [line.start_ns for line in out if line.version == CANARY and line.start_ns >= watched.begin_ns]
     return min(met) + int(SETTLE_S * SECOND_NS) if met else None
 
 

@@ -84,6 +84,15 @@ def test_load_is_driven_only_where_nobody_else_does() -> None:
     assert theirs["outcome"] == "promoted"
 
 
+def test_what_sidecars_write_late_of_a_canary_before_is_not_taken_for_this_one() -> None:
+    shop = CanaryShop(seed=6)
+    before = run_canary(plan(candidate="failing"), shop.tools()).content
+    after = run_canary(plan(), shop.tools()).content
+    assert (before["outcome"], after["outcome"]) == ("rolled back", "promoted")
+    assert after["load"]["driven_by_us"] is True
+    assert after["versions"]["v2"]["broken"] == after["users"]["failed"] == 0
+
+
 def test_orders_are_there_to_be_cancelled_before_a_candidate_of_orders_comes() -> None:
     shop = CanaryShop(edge="storefront-orders")
     assert run_canary(plan(service="orders"), shop.tools()).content["outcome"] == "promoted"
