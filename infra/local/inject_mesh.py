@@ -18,6 +18,7 @@ from infra.local.errors import Conflict, Unavailable
 from infra.local.faultspec import EVERY
 from infra.local.probe import http_text
 from infra.local.processes import alive
+from infra.local.render_mesh import AUTHORITY
 from infra.local.state import Canary, DeploymentState, Lease, Service, Wire
 from stages.mesh import control_of, sidecar_of
 
@@ -208,8 +209,8 @@ class RotationInjector:
         self._controls = controls
 
     def check(self, lease: Lease) -> None:
-        if self._context.state.authority is None:
-            raise Conflict(f"{self._context.state.name} has no authority")
+        if self._context.state.authority is None or lease.fault.target != AUTHORITY:
+            raise Conflict(f"there is no authority {lease.fault.target!r} in {self._context.state.name}")
         if dead := [name for name in self._clusters() if not self._controls.running(name)]:
             raise Conflict(f"the control planes of {', '.join(dead)} do not run: they would be left behind")
 
