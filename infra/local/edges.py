@@ -106,8 +106,9 @@ class Edges:
                     lease.state, lease.reason = "failed", "the wire host died, and the fault with it"
             self._state.wire_host = await self._context.start_host(HOST, "infra.local.wirehost", (), self._socket, {})
             self._context.save()
-            for name in self._state.wires:
-                await ask(self._socket, self._question(name))
+            for name in list(self._state.wires):  # more may be put meanwhile: they tell the host themselves
+                if name in self._state.wires:
+                    await ask(self._socket, self._question(name))
         self.watch()
 
     def watch(self) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,21 @@ def test_two_clients_at_once_start_one_instance(shop: Shop) -> None:
     assert len(results) == 4
     assert all(result == results[0] for result in results)
     shop.cloud.delete(shop.at("services/twin"))
+
+
+def test_wires_that_are_asked_for_while_their_host_starts_are_all_there_and_watched(tmp_path: Path) -> None:
+    with local_cloud(tmp_path / "home") as cloud:
+        shop = Shop(cloud)
+        cloud.put(shop.at(), {"stage": "test", "run_id": "r", "variant": None, "owner_pid": None})
+        names = [f"a-b{n}" for n in range(40)]
+        for _ in range(2):
+            with ThreadPoolExecutor(20) as pool:
+                list(pool.map(lambda n: cloud.put(shop.at(f"wires/{n}"), {"caller": "a", "callee": "b"}), names))
+            assert {cloud.get(shop.at(f"wires/{name}"))["state"] for name in names} == {"refusing"}
+            before = shop.host_pid("wire_host")
+            end(before)
+            until(lambda before=before: shop.host_pid("wire_host") != before, "it is noticed, and another one started")
+            names += [f"c-d{n}" for n in range(40)]
 
 
 def test_two_deployments_live_side_by_side_and_go_one_by_one(shop: Shop) -> None:
