@@ -26,6 +26,7 @@ from stages.mesh import (
     link_of,
     sidecar_of,
 )
+from stages.messaging import talkers
 from stages.model import Channel, Stage
 from workloads.settings import Peer
 
@@ -46,7 +47,7 @@ def mesh_resources(stage: Stage) -> tuple[Resource, ...]:
     inputs = {"trust_domain": stage.mesh.trust_domain, "clusters": names}
     return (
         Resource(kind="authority", name=AUTHORITY, inputs=inputs),
-        Resource(kind="registry", name=REGISTRY, inputs={}),
+        Resource(kind="registry", name=REGISTRY, inputs={}, after=_once_the_broker_is_up(stage)),
         *(_ports(sidecar_of(m.service), port_names(m)) for plan in plans for m in plan.members),
         *(_ports(gateway_of(name), (GATEWAY_PORT,)) for name in names),
         *(_wire(_registry_wire(name), control_of(name), REGISTRY) for name in names),
@@ -78,6 +79,11 @@ def mesh_peer(channel: Channel, fallback: str | None) -> Peer:
 def mesh_broker_endpoint(service: str) -> str:
     """Where a service finds the broker: at its sidecar."""
     return f"http://{_listen(service, BROKER)}"
+
+
+def _once_the_broker_is_up(stage: Stage) -> frozenset[tuple[str, str]]:
+    """Both have seconds until they are needed; what everything else waits for shall have a processor for itself."""
+    return frozenset({("broker", BROKER)} if talkers(stage) else ())
 
 
 def _listen(service: str, port: str) -> str:
