@@ -40,7 +40,6 @@ NOT_KILLED = {
 
 QUICK = (
     "payments-killed",
-    "inventory-killed",
     "email-killed",
     "orders-payments-latency",
     "fulfilment-cluster-outage",
@@ -48,7 +47,7 @@ QUICK = (
 )
 """In order of how much they show; a quick run takes the first QUICK_COUNT that its stage has."""
 
-QUICK_COUNT = 4
+QUICK_COUNT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

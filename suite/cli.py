@@ -193,7 +193,7 @@ def logs(
 @app.command()
 def verify(
     stages: Annotated[list[str] | None, typer.Argument(metavar="[STAGE]...", help="Default: all that can run.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="The four most telling faults of each stage.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The three most telling faults of each stage.")] = False,
     faults: Annotated[str, typer.Option("--faults", metavar="NAME,...", help="Only these faults.")] = "",
     rate: Annotated[float, typer.Option("--rate", metavar="R", help="Requests per second over all operations.")] = (
         DEFAULT_RATE

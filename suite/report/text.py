@@ -261,10 +261,11 @@ def _closing(run: Run) -> Text:
     parts += [count(undecided, "cell undecided", "cells undecided")] if undecided else []
     parts.append(f"{sum(c.verdict == 'valid' for c in checks)} of {len(checks)} checks valid")
     if run.comparison and run.comparison.because:
+        kept = run.comparison.verdict == "valid"
         parts.append(
             {
                 True: "blast radius falls",
-                False: "blast radius does not fall",
+                False: "blast radius falls where predicted" if kept else "blast radius does not fall",
                 None: "fall of the blast radius undecided",
             }[run.comparison.falls]
         )

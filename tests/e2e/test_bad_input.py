@@ -22,7 +22,7 @@ BAD_INPUT = 254
         (("verify", "--variant", "no-brakes", "--rate", "0"), ["'no-brakes'", "--rate 0"]),
         (("verify", "--rate", "fast"), ["--rate"]),
         (("verify", "--seed", "-1"), ["--seed"]),
-        (("verify", "mesh"), ["stage 'mesh' cannot run here"]),
+        (("verify", "mesh"), ["stage 'mesh' cannot run here", "STAGES_ENVOY", "the others run without"]),
         (("verify", "--out", "/proc/nowhere"), ["/proc/nowhere", "--out"]),
         (("verify", "--use", "ghost"), ["no deployment 'ghost'"]),
         (("up", "snyc"), ["did you mean 'sync'"]),
@@ -67,6 +67,7 @@ def test_bad_input_is_refused_with_what_to_do_and_nothing_is_started(
 ) -> None:
     monkeypatch.chdir(user.directory)
     monkeypatch.setenv("STAGES_HOME", str(user.home))
+    monkeypatch.setenv("STAGES_ENVOY", str(user.directory / "none"))
     monkeypatch.setattr("sys.argv", ["stages", *words])
     with pytest.raises(SystemExit) as ended:  # in this process: a second of imports less for each case
         main()

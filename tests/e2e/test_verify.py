@@ -29,6 +29,7 @@ CHECKS = {
     "generator-honest",
     "nothing-left-behind",
 }
+OF_A_MESH = {"policy-as-modelled", "breakers-open-and-close"}
 OF_MESSAGES = {"no-event-lost", "outbox-drained", "dead-letters-accounted-for"}
 
 
@@ -41,25 +42,39 @@ def stage_keeps_its_contract(name: str, stage: dict[str, Any]) -> None:
     assert set(stage["completions"]) == {c.name for o in operations for c in o.completions}
     radius = stage["blast_radius"]
     assert 0 <= radius["measured_low"] <= radius["measured"] <= radius["measured_high"] <= 1
-    assert {c["name"] for c in stage["checks"]} == CHECKS | (OF_MESSAGES if name == "async" else set())
+    further = {"sync": set(), "async": OF_MESSAGES, "mesh": OF_MESSAGES | OF_A_MESH}[name]
+    assert {c["name"] for c in stage["checks"]} == CHECKS | further
     assert stage["cpu_ms_per_order"] > 0
 
 
-def test_a_quick_run_of_both_stages_is_valid_and_leaves_what_the_readme_promises(user: User, tmp_path: Path) -> None:
+def test_a_quick_run_of_all_stages_is_valid_and_leaves_what_the_readme_promises(user: User, tmp_path: Path) -> None:
     out = tmp_path / "run"
     found = verdict_of(user, out, "--seed", "11")
 
     assert found["verdict"] != "invalid", shortcomings(found)
-    assert (found["seed"], list(found["stages"])) == (11, ["sync", "async"])
+    assert (found["seed"], list(found["stages"])) == (11, ["sync", "async", "mesh"])
     for name, stage in found["stages"].items():
         stage_keeps_its_contract(name, stage)
-    measured = {c["measured"] for c in found["stages"]["async"]["matrix"] if c["operation"] == "place-order"}
+    measured = {
+        c["measured"]
+        for n in ("async", "mesh")
+        for c in found["stages"][n]["matrix"]
+        if c["operation"] == "place-order"
+    }
     assert "failing" not in measured
+    mesh = found["stages"]["mesh"]
+    assert [c["verdict"] for c in mesh["checks"] if c["name"] == "policy-as-modelled"] == ["valid"]
+    assert [(g["system"], bool(g["owner"])) for g in mesh["governance"]] == [
+        ("commerce", True), ("fulfilment", True), ("payments", True), ("engagement", True)
+    ]  # fmt: skip
 
     with (out / "history.jsonl").open() as lines:
         assert len(list(read(lines))) > 1000
     cases = ET.parse(out / "junit.xml").getroot().iter("testcase")
     assert len(list(cases)) >= sum(len(s["matrix"]) + len(s["checks"]) for s in found["stages"].values())
+    for page in ("report.html", "edges.html"):
+        text = (out / page).read_text()
+        assert "BEGIN " not in text, "no certificate and no key"
     report = (out / "report.html").read_text()
     assert "<script src" not in report
     assert "place-order" in report
@@ -72,5 +87,6 @@ def test_a_quick_run_of_both_stages_is_valid_and_leaves_what_the_readme_promises
     wait_until(lambda: not user.processes(), 10, lambda: f"still running: {user.processes()}")
     if found["verdict"] == "unknown":
         pytest.skip(f"the machine left it undecided, nothing was worse than predicted: {shortcomings(found)}")
-    assert found["comparison"]["falls"] is True
+    step = found["comparison"]["steps"][0]
+    assert (step["before"], step["after"], step["falls"]) == ("sync", "async", True)
     assert "delayed" in measured

@@ -32,9 +32,9 @@ def test_without_wishes_every_stage_that_can_run_gets_every_fault() -> None:
     assert made.timings == Timings()
 
 
-def test_quick_takes_four_faults_and_short_phases() -> None:
+def test_quick_takes_three_faults_and_short_phases() -> None:
     made = plan(Wishes(quick=True))
-    assert len(made.stages[0].faults) == 4
+    assert len(made.stages[0].faults) == 3
     assert made.timings == QUICK
 
 
