@@ -10,7 +10,7 @@ from stages.catalogue import VARIANTS
 from suite.testing.judged import named, shortcomings, verdict_of
 from suite.testing.user import User
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("name", sorted(VARIANTS))

@@ -9,7 +9,7 @@ import pytest
 from suite.cli import main
 from suite.testing.user import User
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 BAD_INPUT = 254
 

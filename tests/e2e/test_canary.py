@@ -9,7 +9,7 @@ import pytest
 
 from suite.testing.user import User
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def tried(user: User, *words: str) -> dict[str, object]:

@@ -10,7 +10,7 @@ import pytest
 
 from suite.testing.user import User
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,7 @@ from stages.distance import round_trips
 from stages.history import Invocation, Outcome, Phase, read
 from suite.testing.user import User, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 EXIT_OF = {"valid": 0, "invalid": 1, "unknown": 2}
 

@@ -14,7 +14,7 @@ from stages.history import read
 from suite.testing.judged import shortcomings, verdict_of
 from suite.testing.user import User, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 CHECKS = {
     "every-accepted-order-terminates",
