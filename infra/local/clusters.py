@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from infra.naming import TAG_CLUSTER
 HOST_MODULE = "infra.local.clusterhost"
 
 NURSERY = "nursery"
+
+OF_ITS_OWN_S = 5.0
+"""Longest way of a forked host to a group and a tag of its own. Its socket may answer before: that of a host which was
+asked for earlier, while its nursery stood still."""
 
 
 class Clusters:
@@ -100,11 +105,17 @@ class Clusters:
             return ProcessId(answer["pid"], answer["start"])
 
         host = await self._context.have_host(f"cluster-{name}", self._socket(name), fork)
-        seen = stat_of(host.pid)
-        if seen is None or seen.group != host.pid or not carries(host, {**self._context.tags, TAG_CLUSTER: name}):
-            await kill(host, self._context.tags)
-            raise Unavailable(f"the host of {name} (process {host.pid}) has not become one of its own")
+        deadline = time.monotonic() + OF_ITS_OWN_S
+        while not self._is_of_its_own(host, name):
+            if time.monotonic() > deadline or not alive(host):
+                await kill(host, self._context.tags)
+                raise Unavailable(f"the host of {name} (process {host.pid}) has not become one of its own")
+            await asyncio.sleep(0.02)
         return host
+
+    def _is_of_its_own(self, host: ProcessId, name: str) -> bool:
+        seen = stat_of(host.pid)
+        return seen is not None and seen.group == host.pid and carries(host, {**self._context.tags, TAG_CLUSTER: name})
 
     async def _nursery(self, preload: Sequence[str]) -> Path:
         """Its control socket; it is started if it does not live."""

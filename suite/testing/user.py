@@ -56,7 +56,7 @@ class User:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=_hear_interrupts,  # noqa: PLW1509  # no thread of a test forks at the same time
+            preexec_fn=hear_interrupts,  # noqa: PLW1509  # no thread of a test forks at the same time
         )
 
     def tool(self, *words: str, timeout_s: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
@@ -107,7 +107,7 @@ class User:
         return {**os.environ, "STAGES_HOME": str(self.home), "COLUMNS": "120", **self.environment}
 
 
-def _hear_interrupts() -> None:
+def hear_interrupts() -> None:
     """A shell has what it starts in the background ignore Ctrl-C, and so would all that is started from there."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

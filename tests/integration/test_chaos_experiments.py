@@ -20,6 +20,7 @@ from chaos.journal import Done, outcome
 from stages.catalogue import SYNC
 from stages.history import FaultStep, Invocation, read
 from suite.testing.experiments import BIN, chaos_run, deployed, plays_as_predicted
+from suite.testing.user import hear_interrupts
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +91,7 @@ def test_a_chaos_run_that_is_ended_leaves_no_fault_on(home, tmp_path, number) ->
         env={**os.environ, "STAGES_HOME": str(home), "STAGES_HISTORY": str(history), "STAGES_HOLD_S": "60"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509  # no other thread forks meanwhile
     )
     try:
         eventually(lambda: history.exists() and '"step":"seen"' in history.read_text(), 30, "the fault is seen to bite")

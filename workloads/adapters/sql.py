@@ -21,6 +21,7 @@ from threading import local
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+import sqlalchemy.dialects.sqlite  # most often needed, and a tenth of a second: once for all that are forked
 
 from workloads import deadline
 from workloads.adapters import sql_outbox
