@@ -15,14 +15,11 @@ import os
 import sys
 import types
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
 from infra.local.brokerfaults import BrokerFaults
-
-Answer = tuple[int, dict[str, str], bytes]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+from infra.local.hosting import Answer, Receive, Send, config, heard, tell
 
 _WAITING: ContextVar[LongPoll] = ContextVar("waiting")
 """The receive that the present task answers."""
@@ -103,24 +100,16 @@ class BrokerApp:
         self._deliver = self.sns._deliver_to_sqs
         self.sns._deliver_to_sqs = self._delivered
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
-        body = b""
-        while True:
-            part = await receive()
-            body += part.get("body", b"")
-            if not part.get("more_body"):
-                break
-        target = next((value.decode() for name, value in scope["headers"] if name == b"x-amz-target"), "")
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        target, body = await heard(scope, receive)
         action = target.partition("AmazonSQS.")[2]
         await self.faults.delay()
         try:
-            status, headers, answer = await self._answer(action, scope["path"], body, receive)
+            answer = await self._answer(action, scope["path"], body, receive)
         except Vanished:
             return
         await self.faults.delay()
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": status, "headers": raw})
-        await send({"type": "http.response.body", "body": answer})
+        await tell(send, answer)
 
     async def _answer(self, action: str, path: str, body: bytes, receive: Receive) -> Answer:
         """SQS speaks JSON and names its action in a header, SNS sends a form."""
@@ -202,27 +191,6 @@ class BrokerApp:
             return answer
         status, headers, text = self.sns._error("Throttling", "Rate exceeded", 400)[:3]
         return status, headers, text.encode() if isinstance(text, str) else text
-
-
-def config(app: Any, port: int) -> Any:
-    """How uvicorn serves it: nothing logged per request, connections kept longer than the SDK keeps them."""
-    import uvicorn
-
-    return uvicorn.Config(
-        app,
-        host="127.0.0.1",
-        port=port,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=75,
-        backlog=1024,
-    )
 
 
 if __name__ == "__main__":

@@ -9,25 +9,15 @@ subscription, delete, look, fault, renew, undo. All may be repeated.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
 import re
-import signal
-import socket
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
-import uvicorn
-import uvloop
-
-from infra.local.brokerapp import BrokerApp, config
+from infra.local.brokerapp import BrokerApp
 from infra.local.brokerclient import counts
-from infra.local.control import Message, serve
+from infra.local.control import Handler, Message
 from infra.local.faultspec import Fault
+from infra.local.hosting import main
 
 _ARN = re.compile(r"<(?:Topic|Subscription)Arn>([^<]+)<")
 
@@ -128,33 +118,10 @@ def _entries(message: Message) -> dict[str, str]:
     return found
 
 
-class Server(uvicorn.Server):
-    """Leaves signals alone: SIGTERM ends the process at once, whoever is still waiting for messages."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def bound(port: int) -> socket.socket:
-    """The daemon holds a reservation beside it until we listen (infra.local.ports)."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
-    listener.listen(1024)
-    return listener
-
-
-async def run(path: Path, port: int) -> None:
+def make(port: int) -> tuple[BrokerApp, Handler]:
     app = BrokerApp(port)
-    listener = bound(port)
-    gc.freeze()
-    serving = asyncio.create_task(Server(config(app, port)).serve(sockets=[listener]))
-    control: Any = await serve(path, BrokerHost(app).handle)
-    async with control:
-        await serving
+    return app, BrokerHost(app).handle
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    uvloop.run(run(Path(sys.argv[1]), int(sys.argv[2])))
+    main(make)

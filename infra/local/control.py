@@ -17,6 +17,9 @@ LINE_BYTES = 1 << 20
 
 Message = dict[str, Any]
 
+Handler = Callable[[Message], Awaitable[Message]]
+"""Answers a question."""
+
 
 class HostError(Exception):
     """A host process refused, failed or did not answer in time: whether it acted is then not known."""
@@ -50,7 +53,7 @@ async def _exchange(path: Path, message: Mapping[str, object]) -> Message:
         writer.close()
 
 
-async def serve(path: Path, handle: Callable[[Message], Awaitable[Message]]) -> asyncio.Server:
+async def serve(path: Path, handle: Handler) -> asyncio.Server:
     """Answer questions on a unix socket; an exception in `handle` becomes the answer's error."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -68,7 +71,7 @@ async def serve(path: Path, handle: Callable[[Message], Awaitable[Message]]) -> 
     return await asyncio.start_unix_server(connected, str(path), limit=LINE_BYTES)
 
 
-async def _answer(handle: Callable[[Message], Awaitable[Message]], line: bytes) -> Message:
+async def _answer(handle: Handler, line: bytes) -> Message:
     try:
         return await handle(json.loads(line))
     except Exception as error:  # the border of the host: one bad question must not end it

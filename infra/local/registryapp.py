@@ -10,11 +10,9 @@ import json
 import os
 import sys
 import types
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-Answer = tuple[int, dict[str, str], bytes]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+from infra.local.hosting import Answer, Receive, Send, heard, tell
 
 OPERATIONS_KEPT = 1000
 """Done operations that can still be asked for; the handler alone would keep all, for ever."""
@@ -38,18 +36,9 @@ class RegistryApp:
     def __init__(self) -> None:
         self.handler = load()
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
-        body = b""
-        while True:
-            part = await receive()
-            body += part.get("body", b"")
-            if not part.get("more_body"):
-                break
-        target = next((value.decode() for name, value in scope["headers"] if name == b"x-amz-target"), "")
-        status, headers, answer = await self.answer(target, body)
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": status, "headers": raw})
-        await send({"type": "http.response.body", "body": answer})
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        target, body = await heard(scope, receive)
+        await tell(send, await self.answer(target, body))
 
     async def answer(self, target: str, body: bytes) -> Answer:
         """What is said to one request; `target` names the action: 'Route53AutoNaming_v20170314.CreateService'."""

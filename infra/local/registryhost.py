@@ -8,18 +8,8 @@ registers it again. Questions, one JSON line each (infra.local.control): ping, l
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import signal
-import sys
-from pathlib import Path
-from typing import Any
-
-import uvloop
-
-from infra.local.brokerapp import config
-from infra.local.brokerhost import Server, bound
-from infra.local.control import Message, serve
+from infra.local.control import Handler, Message
+from infra.local.hosting import main
 from infra.local.registryapp import RegistryApp
 
 
@@ -39,16 +29,10 @@ class RegistryHost:
                 return {"error": f"unknown command {other!r}"}
 
 
-async def run(path: Path, port: int) -> None:
+def make(port: int) -> tuple[RegistryApp, Handler]:
     app = RegistryApp()
-    listener = bound(port)
-    gc.freeze()
-    serving = asyncio.create_task(Server(config(app, port)).serve(sockets=[listener]))
-    control: Any = await serve(path, RegistryHost(app).handle)
-    async with control:
-        await serving
+    return app, RegistryHost(app).handle
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    uvloop.run(run(Path(sys.argv[1]), int(sys.argv[2])))
+    main(make)

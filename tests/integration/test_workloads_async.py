@@ -330,8 +330,11 @@ def test_what_orders_committed_before_it_was_killed_is_published_by_the_next_one
     assert [(r["state"], r["quantity"]) for r in shop.audit("orders") if r["kind"] == "outbox"] == [("pending", 2)]
     shop.kill("orders")
     shop.start("orders")
-    until_states(shop, reply.json()["id"], DONE)
-    assert [r["state"] for r in shop.audit("orders") if r["kind"] == "outbox"] == ["drained"]
+    until_states(shop, reply.json()["id"], DONE)  # everybody has heard; that they were sent may still be to be noted
+    until(
+        lambda: [r["state"] for r in shop.audit("orders") if r["kind"] == "outbox"] == ["drained"],
+        lambda: f"the outbox keeps what was published: {shop.audit('orders')}",
+    )
 
 
 def test_without_the_outbox_a_kill_loses_what_was_not_published(shop: Shop) -> None:

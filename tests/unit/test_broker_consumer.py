@@ -15,7 +15,7 @@ from workloads.broker.attempt import TRANSIENT
 from workloads.broker.consumer import STOP_WITHIN_S
 from workloads.broker.envelope import Envelope, seal
 from workloads.broker.memory import MemoryBroker, MemoryCloud
-from workloads.broker.ports import BrokerUnavailable, Parcel
+from workloads.broker.ports import BrokerUnavailable, Delivery, Parcel
 from workloads.broker.testing import consumer_of
 from workloads.broker.virtual import run_virtual
 from workloads.messages import CapturePayment, OrderConfirmed, StepDone, Travelling
@@ -356,6 +356,25 @@ async def test_a_broker_that_was_away_is_found_again() -> None:
     await desk.until(lambda: bool(desk.seen), 5)
     assert desk.seen[0][1] - begun <= 1.1
     await desk.until(desk.idle)
+    await desk.consumer.stop()
+
+
+@in_virtual_time
+async def test_neither_a_defect_nor_a_cancellation_that_nobody_asked_for_ends_a_consumer() -> None:
+    flaws: list[BaseException] = [RuntimeError("a defect"), asyncio.CancelledError()]
+    desk = Desk()
+    receive = desk.broker.receive
+
+    async def flawed() -> list[Delivery]:
+        if flaws:
+            raise flaws.pop()
+        return await receive()
+
+    desk.broker.receive = flawed  # type: ignore[method-assign]
+    await desk.broker.send(desk.url, [command("o-1")])
+    desk.consumer.start()
+    await desk.until(desk.idle, 3)
+    assert (desk.orders, flaws) == (["o-1"], [])
     await desk.consumer.stop()
 
 

@@ -297,3 +297,24 @@ def test_stopping_forgets_what_was_acknowledged() -> None:
         assert len(broker.bodies("inventory")) == 1
 
     run_virtual(play())
+
+
+def test_neither_a_defect_nor_a_cancellation_that_nobody_asked_for_ends_a_relay() -> None:
+    class Flawed(Outbox):
+        async def waiting(self, limit: int, after: int = 0) -> list[Outgoing]:
+            if flaws:
+                raise flaws.pop()
+            return await super().waiting(limit, after)
+
+    flaws: list[BaseException] = [RuntimeError("a defect"), asyncio.CancelledError()]
+
+    async def play() -> None:
+        outbox, broker = Flawed(), Counting(random.Random(1))
+        relay = relay_of(outbox, broker)
+        relay.start()
+        outbox.add(reserve(1), "o-1")
+        await until(lambda: not outbox.rows, 2)
+        await relay.stop()
+        assert (broker.batches, flaws) == ([("inventory", ["e-1"])], [])
+
+    run_virtual(play())

@@ -22,6 +22,7 @@ from workloads.broker.attempt import Attempts, Dead, Handle, Handled, Held
 from workloads.broker.deletions import Deletions
 from workloads.broker.envelope import Envelope
 from workloads.broker.hands import Hands
+from workloads.broker.kept import kept
 from workloads.broker.outage import Outage
 from workloads.broker.outbound import Outbound
 from workloads.broker.ports import BATCH_MAX, Broker, BrokerUnavailable, Delivery, Parcel
@@ -63,6 +64,7 @@ class Consumer:
         self._broker = broker
         self._inbound = inbound
         self._attempts = Attempts(handle, read, post, telemetry, inbound)
+        self._rng = rng
         self._outbound = Outbound(broker, telemetry, Outage("reply", rng))
         self._telemetry = telemetry
         self._buries = "dead-letters" not in disabled
@@ -85,9 +87,9 @@ class Consumer:
 
     def start(self) -> None:
         """Begin in the running loop; end it with `stop`."""
-        self._worker = asyncio.ensure_future(self._work())
+        self._worker = asyncio.ensure_future(kept(self._work, Outage("work", self._rng)))
         if self._extends:
-            self._heart = asyncio.ensure_future(self._hands.beat())
+            self._heart = asyncio.ensure_future(kept(self._hands.beat, Outage("extend", self._rng)))
         self._add_receiver()
 
     async def stop(self) -> None:
@@ -108,7 +110,7 @@ class Consumer:
 
     def _add_receiver(self) -> None:
         self._asking += 1
-        _spawn(self._receivers, self._receive())
+        _spawn(self._receivers, kept(self._receive, Outage("receive-loop", self._rng)))
 
     async def _receive(self) -> None:
         """Receive one batch after the other; a full one calls for another receiver, any other ends all but one."""

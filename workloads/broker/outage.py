@@ -22,7 +22,7 @@ class Outage:
 
     def __init__(self, what: str, rng: random.Random, clock: Callable[[], float] = time.monotonic) -> None:
         """`what` names it in the log. `clock` gives seconds and is only for the log."""
-        self._what = what
+        self.what = what
         self._rng = rng
         self._clock = clock
         self._failures = 0
@@ -39,7 +39,7 @@ class Outage:
             self._since = self._clock()
         self._failures += 1
         if self._failures == SPOKEN_OF_AFTER:
-            log.warning("away", what=self._what, error=str(why))
+            log.warning("away", what=self.what, error=str(why))
         backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * float(2 ** min(self._failures - 1, 10)))
         return backoff_s * self._rng.uniform(0.5, 1.0)
 
@@ -47,5 +47,5 @@ class Outage:
         """Count a success."""
         if self._failures >= SPOKEN_OF_AFTER:
             away_s = round(self._clock() - self._since, 2)
-            log.info("back", what=self._what, failures=self._failures, away_s=away_s)
+            log.info("back", what=self.what, failures=self._failures, away_s=away_s)
         self._failures = 0

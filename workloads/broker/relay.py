@@ -15,6 +15,7 @@ from contextlib import suppress
 
 import structlog
 
+from workloads.broker.kept import kept
 from workloads.broker.line import Line
 from workloads.broker.outage import Outage
 from workloads.broker.ports import Broker
@@ -72,7 +73,8 @@ class Relay:
         """Begin in the running loop; end it with `stop`."""
         self._repository.on_enqueued = self._wake.set
         self._wake.set()
-        self._tasks = [asyncio.ensure_future(job) for job in (self._read_on(), self._forget())]
+        loops = {"outbox-read": self._read_on, "outbox-forget": self._forget}
+        self._tasks = [asyncio.ensure_future(kept(loop, Outage(name, self._rng))) for name, loop in loops.items()]
 
     async def stop(self) -> None:
         """Wait a moment for what is under way and have it forgotten; the rest stays in the outbox."""

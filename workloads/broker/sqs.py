@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from workloads.broker.client import client
 from workloads.broker.ports import BATCH_MAX, TYPE, BrokerUnavailable, Delivery, Parcel, batches, letter
@@ -165,11 +165,11 @@ def _delivery(message: dict[str, Any]) -> Delivery:
 
 @asynccontextmanager
 async def _understood() -> AsyncIterator[None]:
-    """Whatever the SDK raises is the broker not doing what it was asked."""
+    """Whatever a call raises is the broker not doing what it was asked; it may have done it."""
     try:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "?")
         raise BrokerUnavailable(f"{error.operation_name} was refused: {code}") from error
-    except (BotoCoreError, OSError) as error:
-        raise BrokerUnavailable(str(error)) from error
+    except Exception as error:  # the SDK's own, a connection's, an answer that is none
+        raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
