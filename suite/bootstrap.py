@@ -19,7 +19,7 @@ from rich.console import Console
 from stages.catalogue import STAGES
 from stages.deployment import Deployment
 from suite.plan import Wishes, make_plan
-from suite.ports import BadInput, FaultPlan, Target
+from suite.ports import BadInput, Cloud, FaultPlan, Target
 from suite.progress import Progress
 from suite.stage_run import Tools
 from suite.store import Store
@@ -33,6 +33,15 @@ def target() -> Target:
     from suite.adapters import LocalStages
 
     return LocalStages()
+
+
+def cloud(name: str) -> Cloud:
+    """A target that only deploys; BadInput for a name that is none."""
+    if name != "aws":
+        raise BadInput([f"no target {name!r}: there are local and aws (on k8s: `pulumi up`, see docs/targets/k8s.md)"])
+    from suite.clouds import AwsStages
+
+    return AwsStages()
 
 
 def new_run_id() -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 
 from suite.plan import DEFAULT_RATE, Wishes
 from suite.ports import BadInput, SuiteError
@@ -58,6 +59,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead
 Use = Annotated[
     str | None, typer.Option("--use", metavar="DEPLOYMENT", help="A running deployment; default: the only one.")
 ]
+
+Where = Annotated[str, typer.Option("--target", metavar="local|aws", help="Where; aws by the Pulumi engine.")]
 
 Queue = Annotated[str | None, typer.Argument(metavar="[QUEUE]", help="Default: all.")]
 Letters = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this letter; repeatable.")]
@@ -111,13 +114,19 @@ def up(
     stage: Annotated[str, typer.Argument(metavar="STAGE")],
     name: Annotated[str | None, typer.Option("--name", help="Name of the deployment; default: the stage's.")] = None,
     variant: Annotated[str | None, typer.Option("--variant", help="Deploy a deliberately broken shop.")] = None,
+    where: Where = "local",
     as_json: Json = False,
 ) -> None:
-    """Deploy a stage on the local target and leave it running."""
+    """Deploy a stage and leave it running: here, or on AWS with a stack per system (stage mesh)."""
     from suite.bootstrap import new_run_id, target
 
     chosen = _stage(stage)
     broken = _variant(variant)
+    if where != "local":
+        if broken:
+            raise BadInput(["variants are deployed on the local target only: leave out --variant or --target"])
+        _rolled(where, chosen, [name or stage], as_json)
+        return
     local = target()
     if reasons := local.cannot(chosen):
         raise BadInput([f"stage {stage!r} cannot run here: {why}" for why in reasons])
@@ -140,12 +149,18 @@ def up(
 @app.command()
 def down(
     names: Annotated[list[str] | None, typer.Argument(metavar="[DEPLOYMENT]...")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every deployment there is.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every deployment there is; local only.")] = False,
+    where: Where = "local",
     as_json: Json = False,
 ) -> None:
-    """Take deployments away, with every process, port, file and fault of theirs."""
+    """Take deployments away, with everything of theirs: processes, ports, files and faults, or stacks."""
     from suite.bootstrap import target
 
+    if where != "local":
+        if everything or not names:
+            raise BadInput(["which one? name what is to be destroyed on another target than local"])
+        _rolled(where, None, names, as_json)
+        return
     local = target()
     there = local.names()
     chosen = there if everything else (names or there)
@@ -418,6 +433,31 @@ def main() -> NoReturn:
         err.print("[bold red]this is a defect of 'stages' itself[/]: please report it with the lines above")
         status = EXIT_CRASH
     sys.exit(status or 0)
+
+
+def _rolled(where: str, stage: Stage | None, names: list[str], as_json: bool) -> None:
+    """Build a stage under a name, or without a stage destroy what stands under each; exit 1 unless all is done."""
+    from suite.bootstrap import cloud
+
+    port = cloud(where)
+    if problems := list(dict.fromkeys(why for name in names for why in port.cannot(stage, name))):
+        raise BadInput(problems)
+    content: dict[str, Any] = {}
+    ok = True
+    for name in names:
+        with err.status(f"{'deploying' if stage else 'destroying'} {name}") as status:
+
+            def say(line: str, status: Status = status) -> None:
+                status.update(escape(line))
+
+            rollout = port.up(stage, name=name, progress=say) if stage else port.down(name, progress=say)
+        ok = ok and (rollout is None or rollout.ok)
+        content[name] = rollout.stacks if rollout else {}
+        if not as_json:
+            out.print(escape(rollout.summary) if rollout else f"{name}: nothing was there")
+    if as_json:
+        _json(content)
+    raise typer.Exit(0 if ok else EXIT_FAILED)
 
 
 def _running(use: str | None) -> tuple[Target, str]:

@@ -167,6 +167,33 @@ class Target(Protocol):
         """Undo every fault (of one deployment, or of all): names healed, names that could not be."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """What became of the stacks of a deployment, each with a state of its own."""
+
+    ok: bool
+    summary: str
+    """Which are done, failed and not begun, and why."""
+    stacks: Mapping[str, Mapping[str, Any]]
+    """Name -> 'outcome', 'reason' and plain 'outputs'; in the order in which they were to be done."""
+
+
+class Cloud(Protocol):
+    """Where stages are deployed and taken away, and nothing else: no verdict is asked of it here.
+
+    Every method raises SuiteError when it cannot even begin.
+    """
+
+    def cannot(self, stage: Stage | None, name: str) -> list[str]:
+        """Why the stage (None: whatever stands under the name) cannot be worked on from here; starts nothing."""
+
+    def up(self, stage: Stage, *, name: str, progress: Callable[[str], None]) -> Rollout:
+        """Build or update every stack; one that fails touches no other."""
+
+    def down(self, name: str, *, progress: Callable[[str], None]) -> Rollout | None:
+        """Destroy them in reverse; None if there is nothing of that name."""
+
+
 class Load(Protocol):
     """The load generator, a process of its own. Writes Invocation, Unsent, Usage, Stall records to its files."""
 

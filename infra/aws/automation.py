@@ -1,0 +1,101 @@
+"""How does a stack of the plan meet the real engine? The Workspace of `rollout` on Pulumi's Automation API.
+
+Each call is one run of the CLI on one stack: its lock, its checkpoint and its history are that stack's alone.
+`pulumi` is imported here, inside the functions: whoever only plans does not pay for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.aws.rollout import WorkspaceError
+from infra.aws.split import Part
+
+if TYPE_CHECKING:
+    from pulumi.automation import Stack
+
+LINES = 12
+"""Of the engine's own words that a failure repeats."""
+
+
+class Engine:
+    """One checkout of the project with the `pulumi` on PATH."""
+
+    def __init__(self, root: Path, secrets_provider: str | None = None) -> None:
+        """`secrets_provider`: 'awskms://alias/...' for new stacks; None: the backend's own way."""
+        self._root = root
+        self._secrets_provider = secrets_provider
+
+    def stacks(self) -> frozenset[str]:
+        from pulumi.automation import LocalWorkspace, errors
+
+        try:
+            return frozenset(found.name for found in LocalWorkspace(work_dir=str(self._root)).list_stacks())
+        except errors.CommandError as error:
+            raise WorkspaceError(f"the stacks cannot be listed: {_last(error)[0]}") from error
+
+    def up(self, part: Part, say: Callable[[str], None]) -> Mapping[str, str]:
+        from pulumi.automation import errors
+
+        try:
+            stack = self._stack(part, create=True)
+            assert stack is not None
+            self._configure(stack, part)
+            outputs = stack.up(on_output=_telling(part, say), color="never", show_secrets=False).outputs
+        except errors.CommandError as error:
+            raise WorkspaceError(_failure("up", part, error)) from error
+        return {name: str(output.value) for name, output in outputs.items() if not output.secret}
+
+    def down(self, part: Part, say: Callable[[str], None]) -> None:
+        from pulumi.automation import errors
+
+        try:
+            stack = self._stack(part, create=False)
+            if stack is None:
+                return
+            stack.destroy(on_output=_telling(part, say), color="never", show_secrets=False)
+            # its settings stay: whoever deploys it again means the same image and domain
+            stack.workspace.remove_stack(part.stack, preserve_config=True)
+        except errors.CommandError as error:
+            raise WorkspaceError(_failure("destroy", part, error)) from error
+
+    def _stack(self, part: Part, *, create: bool) -> Stack | None:
+        from pulumi.automation import LocalWorkspaceOptions, create_or_select_stack, errors, select_stack
+
+        opts = LocalWorkspaceOptions(secrets_provider=self._secrets_provider)
+        if create:
+            return create_or_select_stack(part.stack, work_dir=str(self._root), opts=opts)
+        try:
+            return select_stack(part.stack, work_dir=str(self._root), opts=opts)
+        except errors.StackNotFoundError:
+            return None
+
+    def _configure(self, stack: Stack, part: Part) -> None:
+        """What makes it this part is set anew; what its owner may choose, only where nothing is chosen."""
+        from pulumi.automation import ConfigValue
+
+        chosen = {key.rpartition(":")[2] for key in stack.get_all_config()}
+        settings = {**{k: v for k, v in part.defaults if k not in chosen}, **dict(part.config)}
+        stack.set_all_config({key: ConfigValue(value) for key, value in settings.items()})
+
+
+def _telling(part: Part, say: Callable[[str], None]) -> Callable[[str], None]:
+    def tell(line: str) -> None:
+        if line.strip():
+            say(f"{part.stack}: {line.strip()}")
+
+    return tell
+
+
+def _failure(what: str, part: Part, error: Exception) -> str:
+    """The first line says what to do, the rest what the engine said last."""
+    remedy = f"`pulumi {what} -s {part.stack}` says more; `pulumi cancel -s {part.stack}` if it is locked by a dead run"
+    return "\n".join([f"{what} failed; {remedy}", *(f"    {line}" for line in _last(error))])
+
+
+def _last(error: Exception) -> list[str]:
+    """What the engine said at the end, without the names of streams that the SDK puts before it."""
+    said = [line.rstrip() for line in str(error).splitlines()]
+    return [line for line in said if line and line not in ("code: 255", "stdout:", "stderr:")][-LINES:] or ["nothing"]
