@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 SILENCE_S = 0.6
 """Who does not answer for this long is called silent; a healthy service takes milliseconds."""
 
-BODY_MAX = 4096
+BODY_MAX = 16384
 """Bytes of an answer that are kept; the rest is counted."""
 
 

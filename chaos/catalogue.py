@@ -1,8 +1,9 @@
 """Which faults does a stage get? Derived from its graph, so that a new stage brings its own.
 
-Four sources: every service but a few is killed, every cluster is lost, every two clusters of a mesh are parted, and a
-table of chosen faults is kept where the stage has their target (a stage that sends messages instead of calling has no
-wire to cut between the two, one that only calls has no broker, and one without a mesh no certificates).
+Four sources: every service but a few is killed, every cluster is lost and frozen, every cluster of a mesh is parted
+from each other one and from all, and a table of chosen faults is kept where the stage has their target (a stage that
+sends messages instead of calling has no wire to cut between the two, one that only calls has no broker, and one without
+a mesh no certificates).
 Names are '<target>-<what>'; a name means the same fault at every stage.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from chaos.faults import (
     Bandwidth,
     Blackhole,
+    ClusterFreeze,
     ClusterOutage,
     CpuStarve,
     DatabaseLocked,
@@ -26,7 +28,15 @@ from chaos.faults import (
     Reset,
 )
 from chaos.faults_broker import BrokerDuplicate, BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
-from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
+from chaos.faults_mesh import (
+    Canary,
+    CertificateExpired,
+    GarbageConfig,
+    GarbageDiscovery,
+    Partition,
+    RegistryOutage,
+    RootRotation,
+)
 from chaos.parts import AUTHORITY, REGISTRY, authorities, parts, registries, registry_wires
 from chaos.wires import BROKER, brokers, queues, wires
 from stages.mesh import cluster_pairs, control_of, gateway_of, sidecar_of
@@ -176,6 +186,11 @@ _CHOSEN: tuple[tuple[str, Fault, str], ...] = (
         "the registry hangs: sidecars go on with the endpoints they know",
     ),
     (
+        "registry-garbage",
+        GarbageDiscovery(registry=REGISTRY),
+        "the registry answers nonsense: control planes go on with the last answer that made sense",
+    ),
+    (
         "fulfilment-control-paused",
         Pause(service=control_of("fulfilment")),
         "the control plane of cluster fulfilment hangs: its sidecars go on with what they were told",
@@ -207,7 +222,7 @@ _CHOSEN: tuple[tuple[str, Fault, str], ...] = (
 
 def faults_of(stage: Stage) -> tuple[NamedFault, ...]:
     """Every fault that makes sense on this stage, in the order in which the matrix shows them."""
-    found = [*_killed(stage), *_chosen(stage), *_lost(stage), *_parted(stage)]
+    found = [*_killed(stage), *_chosen(stage), *_lost(stage), *_frozen(stage), *_parted(stage)]
     names = {name for name, _, _ in found}
     quick = [name for name in QUICK if name in names][:QUICK_COUNT]
     return tuple(
@@ -238,10 +253,22 @@ def _lost(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
         )
 
 
+def _frozen(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
+    for cluster in stage.clusters:
+        yield (
+            f"{cluster.name}-cluster-frozen",
+            ClusterFreeze(cluster=cluster.name),
+            f"everything in cluster {cluster.name} hangs: connections are taken, nothing is answered",
+        )
+
+
 def _parted(stage: Stage) -> Iterator[tuple[str, Fault, str]]:
     for a, b in cluster_pairs(stage) if stage.mesh else ():
         summary = f"nothing gets through between the clusters {a} and {b}, in either direction"
         yield f"{a}-{b}-partitioned", Partition(cluster=a, from_=b), summary
+    for cluster in stage.clusters if stage.mesh else ():
+        summary = f"nothing gets through between cluster {cluster.name} and any other, in either direction"
+        yield f"{cluster.name}-partitioned", Partition(cluster=cluster.name), summary
 
 
 def _chosen(stage: Stage) -> Iterator[tuple[str, Fault, str]]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from chaos import decidable_broker, decidable_mesh
 from chaos.faults import (
     Bandwidth,
+    ClusterFreeze,
     ClusterOutage,
     CpuStarve,
     DatabaseLocked,
@@ -25,6 +26,7 @@ from chaos.faults_broker import BrokerDuplicate, BrokerPoison, BrokerSlow, Broke
 from chaos.faults_mesh import Canary, CertificateExpired, Partition, RootRotation
 from chaos.parts import authorities, parts, registries
 from chaos.wires import brokers, queues, wired, wires
+from stages.mesh import control_of
 from stages.model import BACKOFF_MS_MAX, Channel, Kind, Stage
 
 FAR_BELOW = 0.5
@@ -63,6 +65,10 @@ def _findings(fault: Fault, stage: Stage) -> Iterator[str]:
         case ClusterOutage(cluster=cluster):
             if not stage.services_in(cluster):
                 yield "nothing runs there, so nothing can be seen of its loss"
+        case ClusterFreeze(cluster=cluster):
+            if not stage.services_in(cluster):
+                yield "nothing runs there, so nothing can be seen of its standstill"
+            yield from decidable_mesh.orphaned(control_of(cluster), stage)
         case BrokerSlow():
             yield from decidable_broker.slow(fault, stage)
         case BrokerThrottle():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+from chaos.parts import parts
 from chaos.wires import queues
 from stages.model import Stage
 
@@ -79,6 +80,22 @@ class OnDatabase(BaseFault):
 
     def touches(self, stage: Stage) -> frozenset[str]:
         return frozenset({self.database})
+
+
+class OnCluster(BaseFault):
+    """Faults of everything that runs in one cluster."""
+
+    __slots__ = ()
+    cluster: str
+
+    @property
+    def target(self) -> str:
+        return f"cluster {self.cluster}"
+
+    def touches(self, stage: Stage) -> frozenset[str]:
+        """Everything that lives there."""
+        beside = {name for name, cluster in parts(stage).items() if cluster == self.cluster}
+        return frozenset({*stage.services_in(self.cluster), *beside})
 
 
 class OnBroker(BaseFault):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.fault_bases import BaseFault, OnDatabase, OnService, OnWire
+from chaos.fault_bases import OnCluster, OnDatabase, OnService, OnWire
 from chaos.faults_broker import (
     BrokerDuplicate,
     BrokerOutage,
@@ -21,7 +21,15 @@ from chaos.faults_broker import (
     BrokerThrottle,
     KillInFlight,
 )
-from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
+from chaos.faults_mesh import (
+    Canary,
+    CertificateExpired,
+    GarbageConfig,
+    GarbageDiscovery,
+    Partition,
+    RegistryOutage,
+    RootRotation,
+)
 from chaos.parts import behind, parts, sidecars
 from chaos.wires import carried
 from stages.blast_radius import Impact
@@ -181,7 +189,7 @@ class Bandwidth(OnWire):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterOutage(BaseFault):
+class ClusterOutage(OnCluster):
     """Lose a cluster: every process in it ends at once (SIGKILL of its process group).
 
     Undo: the cluster and its services are started again, and awaited until they are ready.
@@ -190,20 +198,26 @@ class ClusterOutage(BaseFault):
     kind = "cluster-outage"
     cluster: str
 
-    @property
-    def target(self) -> str:
-        """What is broken, in words."""
-        return f"cluster {self.cluster}"
-
-    def touches(self, stage: Stage) -> frozenset[str]:
-        """Everything that lives there."""
-        beside = {name for name, cluster in parts(stage).items() if cluster == self.cluster}
-        return frozenset({*stage.services_in(self.cluster), *beside})
-
     def impact(self, stage: Stage) -> Impact:
         """What the model is told: no service of the cluster answers, all died in mid-request."""
         lost = frozenset(stage.services_in(self.cluster))
         return Impact(down=lost, crashed=lost)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFreeze(OnCluster):
+    """Freeze a cluster: every process in it is stopped (SIGSTOP); connections are accepted by the kernel, nothing is
+    answered.
+
+    Undo: SIGCONT; all resume where they stood and find requests whose callers are long gone.
+    """
+
+    kind = "cluster-freeze"
+    cluster: str
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: no service of the cluster answers; none of them died."""
+        return Impact(down=frozenset(stage.services_in(self.cluster)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +266,7 @@ Fault = (
     | Refuse
     | Bandwidth
     | ClusterOutage
+    | ClusterFreeze
     | DatabaseLocked
     | DatabaseSlow
     | BrokerOutage
@@ -262,6 +277,7 @@ Fault = (
     | KillInFlight
     | Partition
     | RegistryOutage
+    | GarbageDiscovery
     | CertificateExpired
     | GarbageConfig
     | RootRotation

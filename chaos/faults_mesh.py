@@ -83,6 +83,32 @@ class RegistryOutage(BaseFault):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GarbageDiscovery(BaseFault):
+    """Let the registry answer every question of who is there with nonsense, by turns of another kind.
+
+    Addresses elsewhere, foreign identities, instances of nobody, none at all, no answer of the protocol. What might be
+    true, such as that all are ill, is not nonsense: it would be believed.
+    Undo: it answers with what it knows again.
+    """
+
+    kind = "garbage-discovery"
+    registry: str
+
+    @property
+    def target(self) -> str:
+        """What is broken, in words."""
+        return f"registry {self.registry}"
+
+    def touches(self, stage: Stage) -> frozenset[str]:
+        """The registry and every way to it."""
+        return frozenset({self.registry, *registry_wires(stage)})
+
+    def impact(self, stage: Stage) -> Impact:
+        """What the model is told: nothing, for a control plane keeps the last answer that made sense."""
+        return Impact()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateExpired(OnService):
     """Let a service's sidecar show a certificate that is no longer valid, as when nobody renewed it.
 

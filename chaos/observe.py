@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from chaos import observe_broker, observe_mesh
@@ -18,6 +19,7 @@ from chaos.ask import SILENCE_S, Reply, Sight, ask, ended, ends
 from chaos.faults import (
     Bandwidth,
     Blackhole,
+    ClusterFreeze,
     ClusterOutage,
     CpuStarve,
     DatabaseLocked,
@@ -30,7 +32,15 @@ from chaos.faults import (
     Reset,
 )
 from chaos.faults_broker import BrokerDuplicate, BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
-from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
+from chaos.faults_mesh import (
+    Canary,
+    CertificateExpired,
+    GarbageConfig,
+    GarbageDiscovery,
+    Partition,
+    RegistryOutage,
+    RootRotation,
+)
 from chaos.observe_mesh import own
 from stages.deployment import Deployment
 
@@ -70,7 +80,9 @@ def look(fault: Fault, deployment: Deployment, evidence: Mapping[str, Any] | Non
         case Bandwidth():
             return _trickles(fault, deployment)
         case ClusterOutage(cluster=cluster):
-            return _all_refuse(cluster, deployment)
+            return _all_end(cluster, deployment, "refused")
+        case ClusterFreeze(cluster=cluster):
+            return _all_end(cluster, deployment, "silent")
         case DatabaseLocked(database=database):
             return _locked(database, _file(deployment, database))
         case DatabaseSlow(database=database):
@@ -87,6 +99,8 @@ def look(fault: Fault, deployment: Deployment, evidence: Mapping[str, Any] | Non
             return observe_mesh.parted(fault, deployment)
         case RegistryOutage(registry=registry):
             return ends(f"the {registry}", observe_broker.address(deployment, registry), "silent")
+        case GarbageDiscovery():
+            return observe_mesh.disbelieved(deployment, evidence or {})
         case CertificateExpired():
             return observe_mesh.expired(fault, deployment, evidence or {})
         case GarbageConfig():
@@ -111,12 +125,16 @@ def _through(
     return ask(f"http://{deployment.wires[wire].listen}", timeout_s=timeout_s, path=path, for_s=for_s)
 
 
-def _all_refuse(cluster: str, deployment: Deployment) -> Sight:
+def _all_end(cluster: str, deployment: Deployment, end: str) -> Sight:
     there = {name: i.url for name, i in deployment.services.items() if i.cluster == cluster}
     there |= {name: part.admin for name, part in deployment.parts.items() if part.cluster == cluster}
-    alive = [name for name, url in there.items() if ask(url, timeout_s=0.2).end != "refused"]
-    said = f"still there: {', '.join(alive)}" if alive else f"all {len(there)} processes refuse connections"
-    return Sight(bites=bool(there) and not alive, said=f"cluster {cluster}: {said}")
+    with ThreadPoolExecutor() as at_once:  # each silence takes its time
+        replies = at_once.map(lambda url: ask(url, timeout_s=SILENCE_S), there.values())
+        ends = {name: reply.end for name, reply in zip(there, replies, strict=True)}
+    others = [f"{name} {seen}" for name, seen in ends.items() if seen != end]
+    verb = {"refused": "refuse connections", "silent": "take connections and are silent"}[end]
+    said = f"not so: {', '.join(others)}" if others else f"all {len(there)} processes {verb}"
+    return Sight(bites=bool(there) and not others, said=f"cluster {cluster}: {said}")
 
 
 def _starved(fault: CpuStarve, url: str) -> Sight:

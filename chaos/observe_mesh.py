@@ -7,6 +7,7 @@ too: figures that only ever go up cannot say when.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -83,6 +84,17 @@ def refuses(fault: GarbageConfig, deployment: Deployment, evidence: Mapping[str,
     return Sight(bites=counted > 0 and bool(seen), said=said)
 
 
+def disbelieved(deployment: Deployment, evidence: Mapping[str, Any]) -> Sight:
+    """Some control plane counts answers that it did not believe; that it did so just now is what the holder saw."""
+    planes = {name: part.admin for name, part in deployment.parts.items() if part.role == "control"}
+    replies = {name: ask(url, timeout_s=SILENCE_S, path="/status") for name, url in planes.items()}
+    counted = {name: _refused_answers(reply.body) for name, reply in replies.items()}
+    told = ", ".join(f"{name} has refused {count} answers" for name, count in counted.items() if count)
+    seen = evidence.get("seen")
+    said = f"{told or 'no control plane has refused an answer'}; {seen or 'none of them since then'}"
+    return Sight(bites=any(counted.values()) and bool(seen), said=said)
+
+
 def renewed(fault: RootRotation, deployment: Deployment, evidence: Mapping[str, Any]) -> Sight:
     """The holder compared all roots; from outside, every sidecar shows a certificate that is valid."""
     sidecars = {name: part for name, part in deployment.parts.items() if part.role == "sidecar"}
@@ -127,6 +139,15 @@ def _greeted(part: Part, service: str) -> Reply:
 def _valid(der: bytes, now: datetime) -> bool:
     certificate = x509.load_der_x509_certificate(der)
     return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+
+
+def _refused_answers(status: bytes) -> int:
+    """The figure of a control plane's status; 0 where that cannot be read."""
+    try:
+        said = json.loads(status)
+    except ValueError:
+        return 0
+    return int(said.get("rejected", 0)) if isinstance(said, dict) else 0
 
 
 def _counts(text: str) -> Iterator[int]:

@@ -8,6 +8,7 @@ from typing import Any
 from chaos.faults import (
     Bandwidth,
     Blackhole,
+    ClusterFreeze,
     ClusterOutage,
     CpuStarve,
     DatabaseLocked,
@@ -27,8 +28,16 @@ from chaos.faults_broker import (
     BrokerThrottle,
     KillInFlight,
 )
-from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
-from chaos.parts import registry_wires
+from chaos.faults_mesh import (
+    Canary,
+    CertificateExpired,
+    GarbageConfig,
+    GarbageDiscovery,
+    Partition,
+    RegistryOutage,
+    RootRotation,
+)
+from chaos.parts import controls, registry_wires
 from chaos.wires import BROKER, wires
 from stages.mesh import sidecar_of
 from stages.model import Stage
@@ -43,6 +52,8 @@ def broken(fault: Fault, stage: Stage) -> Iterable[str]:
             return []
         case RegistryOutage():
             return registry_wires(stage)
+        case GarbageDiscovery():
+            return controls(stage)
         case CertificateExpired(service=service):
             return [door_of(sidecar_of(service))]
         case KillInFlight(service=service):
@@ -60,7 +71,7 @@ def behaviour(fault: Fault) -> dict[str, Any]:
     match fault:
         case Kill() | KillInFlight() | ClusterOutage() | Refuse():
             return {"mode": "gone"}
-        case Pause() | Blackhole() | BrokerOutage() | Partition() | RegistryOutage():
+        case Pause() | ClusterFreeze() | Blackhole() | BrokerOutage() | Partition() | RegistryOutage():
             return {"mode": "silent"}
         case Reset():
             return {"mode": "reset"}
@@ -78,5 +89,7 @@ def behaviour(fault: Fault) -> dict[str, Any]:
             return {"mode": "expired"}
         case GarbageConfig():
             return {"mode": "rejecting"}
+        case GarbageDiscovery():
+            return {"mode": "disbelieving"}
         case DatabaseLocked() | DatabaseSlow() | BrokerDuplicate() | BrokerPoison() | RootRotation() | Canary():
             return {"mode": "well"}

@@ -1,9 +1,9 @@
 """Toy services and wires for tests: real sockets on loopback that can be broken in every way a fault breaks.
 
 A toy answers any GET or POST. `mode` says how: 'well', 'gone' (nobody listens), 'silent', 'reset', 'late'
-(by delay_s), 'trickle' (bytes_per_s), 'throttled' (every third answer is a refusal), 'rejecting' (its figures say
-that it refused something). It lives on the event loop of whoever starts it. Toys that greet instead stand in
-`chaos.toy_tls`.
+(by delay_s), 'trickle' (bytes_per_s), 'throttled' (every third answer is a refusal), 'rejecting' and
+'disbelieving' (its figures say that it refused something). It lives on the event loop of whoever starts it. Toys that
+greet instead stand in `chaos.toy_tls`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ PAGE = b"x" * 8000
 """The answer: long enough to be watched trickling."""
 
 REJECTED = b"http.egress.rds.update_rejected: 2\ncluster.orders.update_failure: 0\n"
+
+DISBELIEVED = b'{"rejected": 3}'
 
 THROTTLED = b'{"__type":"com.amazonaws.sqs#RequestThrottled","message":"Request is throttled."}'
 
@@ -101,7 +103,7 @@ class Toy:
         head = b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
         if self.mode == "throttled" and self._answered % 3 == 0:
             return head % (b"400 Bad Request", len(THROTTLED)), THROTTLED
-        page = REJECTED if self.mode == "rejecting" else PAGE
+        page = {"rejecting": REJECTED, "disbelieving": DISBELIEVED}.get(self.mode, PAGE)
         return head % (b"200 OK", len(page)), page
 
     async def _write(self, writer: asyncio.StreamWriter, at_once: bytes, page: bytes) -> None:

@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 from infra.local.brokerapp import BrokerApp
 from infra.local.brokerclient import counts
 from infra.local.control import Handler, Message
-from infra.local.faultspec import Fault
 from infra.local.hosting import main
 
 _ARN = re.compile(r"<(?:Topic|Subscription)Arn>([^<]+)<")
@@ -30,7 +29,6 @@ class BrokerHost:
         self._sqs, self._sns = app.sqs, app.sns
 
     async def handle(self, message: Message) -> Message:
-        faults = self._app.faults
         match message["cmd"]:
             case "ping":
                 return {}
@@ -44,17 +42,9 @@ class BrokerHost:
                 return await self._delete(message["kind"], message["id"])
             case "look":
                 return self._look()
-            case "fault":
-                faults.begin(message["lease"], Fault.from_json(message["fault"]), float(message["ttl_s"]))
-                return {}
-            case "renew":
-                faults.renew(message["lease"], float(message["ttl_s"]))
-                return {}
-            case "undo":
-                faults.end(message["lease"])
-                return {}
             case other:
-                return {"error": f"unknown command {other!r}"}
+                told = self._app.faults.handle(message)
+                return {"error": f"unknown command {other!r}"} if told is None else told
 
     async def _put_queue(self, name: str, attributes: Mapping[str, str]) -> Message:
         """An attribute that is empty is taken away."""

@@ -13,7 +13,7 @@ from infra.local.clusterhost import UNTAGGED
 from infra.local.context import Context
 from infra.local.control import HostError, ask
 from infra.local.errors import Conflict, NotFound, Unavailable
-from infra.local.processes import NotOurs, ProcessId, alive, carries, gone, kill, stat_of, stop, tagged
+from infra.local.processes import NotOurs, ProcessId, alive, carries, gone, kill, stat_of, state_of, stop, tagged
 from infra.local.state import Cluster, ClusterSpec
 from infra.naming import TAG_CLUSTER
 
@@ -50,13 +50,13 @@ class Clusters:
         cluster = self._clusters.get(name)
         if cluster is None:
             raise NotFound(f"there is no cluster {name!r} in {self._context.state.name}")
-        running = alive(cluster.host)
+        seen = state_of(cluster.host)
         return {
             "kind": "cluster",
             "name": name,
-            "state": "running" if running else "exited",
+            "state": "exited" if seen is None else "paused" if seen == "T" else "running",
             "network": cluster.spec.network,
-            "pid": cluster.host.pid if cluster.host and running else None,
+            "pid": cluster.host.pid if cluster.host and seen else None,
         }
 
     async def delete(self, name: str) -> None:

@@ -152,12 +152,14 @@ class Deployed:
 
     def _continue_stopped(self) -> list[str]:
         """SIGCONT every process of ours that is stopped, but not by a fault that is on; returns their names."""
-        held = {lease.fault.target for lease in self.state.leases.values() if lease.holds}
+        faults = [lease.fault for lease in self.state.leases.values() if lease.holds]
+        held = {f"{f.meaning.target} {f.target}" for f in faults if f.meaning.holder == "holder"}
+        held |= {f"service {n}" for n, s in self.state.services.items() if f"cluster {s.spec.cluster}" in held}
         processes = {f"service {n}": s.instance.process for n, s in self.state.services.items() if s.instance}
         processes |= {f"broker {n}": b.host for n, b in self.state.brokers.items() if b.host}
         processes |= {f"registry {n}": r.host for n, r in self.state.registries.items() if r.host}
-        processes = {name: process for name, process in processes.items() if name.split(" ")[1] not in held}
         processes |= {f"cluster {n}": c.host for n, c in self.state.clusters.items()}
+        processes = {name: process for name, process in processes.items() if name not in held}
         processes |= {"wires": self.state.wire_host, "nursery": self.state.nursery}
         stopped = {name: process for name, process in processes.items() if process and state_of(process) == "T"}
         return [name for name, process in stopped.items() if send(process, signal.SIGCONT, self.context.tags)]

@@ -30,6 +30,8 @@ def seen_by_holder(kind: str, seen: Mapping[str, Any]) -> str | None:
     match kind:
         case "pause" | "broker-outage" | "registry-outage" if seen.get("process_state") == "T":
             return f"process {seen['pid']} is stopped"
+        case "cluster-freeze" if seen.get("stopped") and not seen["running"]:
+            return f"{len(seen['stopped'])} processes are stopped"
         case "cpu-starve" if seen.get("periods"):
             return f"process {seen['pid']} was stopped in {seen['periods']} periods"
         case "database-locked" if seen.get("witness"):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from infra.local.errors import Invalid
 
-Holder = Literal["daemon", "daemon and wire host", "wire host", "broker host", "holder"]
+Holder = Literal["daemon", "daemon and wire host", "wire host", "broker host", "registry host", "holder"]
 Target = Literal["service", "wire", "cluster", "database", "broker", "queue", "registry", "authority"]
 
 EVERY = "*"
@@ -81,6 +81,7 @@ KINDS: Mapping[str, Kind] = {
         "wire", "wire host", "what is held is delivered at once, in order", (Number("bytes_per_s", 1, 10**12),)
     ),
     "cluster-outage": Kind("cluster", "daemon", "the cluster and every service of it is started again"),
+    "cluster-freeze": Kind("cluster", "holder", "every process of the cluster is continued"),
     "database-locked": Kind("database", "holder", "the lock is released"),
     "database-slow": Kind(
         "database",
@@ -114,6 +115,7 @@ KINDS: Mapping[str, Kind] = {
         second_key="from",
     ),
     "registry-outage": Kind("registry", "holder", "the registry is continued, with all it knew"),
+    "garbage-discovery": Kind("registry", "registry host", "the registry answers with what it knows"),
     "certificate-expired": Kind("service", "daemon", "the service is issued a good certificate"),
     "garbage-config": Kind("service", "daemon", "the sidecar's files make sense again"),
     "root-rotation": Kind("authority", "daemon", "nothing: what was rotated stays so"),

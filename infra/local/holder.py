@@ -5,9 +5,9 @@
 The lease file says what to hold and until when; a renewal replaces it. What is seen goes to
 LEASE.status.json. SIGTERM, or the end of the lease, undoes the fault: also when the daemon is dead.
 
-Kinds: pause, broker-outage, registry-outage (SIGSTOP), cpu-starve (SIGSTOP most of each period), database-locked (an
-EXCLUSIVE SQLite
-lock, which in journal_mode=DELETE blocks readers and writers), database-slow (the same, part of the time).
+Kinds: pause, broker-outage, registry-outage (SIGSTOP), cluster-freeze (SIGSTOP of all processes that carry a cluster's
+tag), cpu-starve (SIGSTOP most of each period), database-locked (an EXCLUSIVE SQLite lock, which in journal_mode=DELETE
+blocks readers and writers), database-slow (the same, part of the time).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.home import read_json, write_atomically
-from infra.local.processes import ProcessId, alive, send, stat_of, state_of
+from infra.local.processes import ProcessId, alive, send, stat_of, state_of, tagged
+from infra.naming import TAG_CLUSTER
 
 LOOK_S = 0.1
 """How often the lease is read again."""
@@ -63,6 +64,8 @@ class Holder:
             match fault["kind"]:
                 case "pause" | "broker-outage" | "registry-outage":
                     self._pause()
+                case "cluster-freeze":
+                    self._freeze()
                 case "cpu-starve":
                     self._starve(fault["share"], fault["period_ms"] / 1000)
                 case "database-locked":
@@ -82,6 +85,22 @@ class Holder:
             while True:
                 self._tell("on", pid=process.pid, process_state=state_of(process))
                 self._rest(3600)
+
+    def _freeze(self) -> None:
+        tags = {**self._lease["tags"], TAG_CLUSTER: self._lease["target"]["cluster"]}
+        try:
+            while running := [member for member in tagged(tags) if state_of(member) != "T"]:
+                for member in running:  # the oldest first: that is the host, and then nobody forks any more
+                    send(member, signal.SIGSTOP, tags)
+                self._rest(0.002)
+            if not (members := tagged(tags)):
+                raise Over("nobody is there")
+            while True:
+                self._tell("on", pids=[member.pid for member in members])
+                self._rest(3600)
+        finally:
+            for member in tagged(tags):
+                send(member, signal.SIGCONT, tags)
 
     def _starve(self, share: float, period_s: float) -> None:
         with self._stopping() as process:

@@ -155,11 +155,14 @@ class WireInjector:
 
 
 class HolderInjector:
-    """Faults that a process of their own holds, on a service's or broker's process or on a database's file."""
+    """Faults that a process of their own holds: on one process, on all of a cluster, or on a database's file."""
 
-    def __init__(self, context: Context, services: Services, regional: Mapping[str, Regional]) -> None:
+    def __init__(
+        self, context: Context, clusters: Clusters, services: Services, regional: Mapping[str, Regional]
+    ) -> None:
         """`regional`: brokers and registries, by what they are called."""
         self._context = context
+        self._clusters = clusters
         self._services = services
         self._regional = regional
 
@@ -189,15 +192,13 @@ class HolderInjector:
     async def off(self, name: str, lease: Lease) -> None:
         await stop(lease.holder, self._context.tags, grace_s=2 * _longest_act_s(lease))
         target = lease.evidence.get("target", {})
-        if "pid" in target:
-            process = ProcessId(**target)
+        for process in self._processes(target):
             if state_of(process) == "T":  # its holder was killed
                 send(process, signal.SIGCONT, self._context.tags)
-            ready = self._regional.get(lease.fault.meaning.target, self._services)
-            await ready.until_ready(lease.fault.target)
+        if regional := self._regional.get(lease.fault.meaning.target):
+            await regional.until_ready(lease.fault.target)
         else:
-            users = [n for n, s in self._context.state.services.items() if s.spec.database == lease.fault.target]
-            await asyncio.gather(*(self._services.until_ready(user) for user in users))
+            await asyncio.gather(*(self._services.until_ready(user) for user in self._users(lease)))
         lease.evidence["last"] = read_json(status_path(self._path(name)))
         for path in (self._path(name), status_path(self._path(name))):
             path.unlink(missing_ok=True)
@@ -208,6 +209,10 @@ class HolderInjector:
         target = lease.evidence.get("target", {})
         if "pid" in target:
             seen["process_state"] = state_of(ProcessId(**target))
+        elif "cluster" in target:
+            states = {process.pid: state_of(process) for process in self._processes(target)}
+            seen["stopped"] = [pid for pid, state in states.items() if state == "T"]
+            seen["running"] = [pid for pid, state in states.items() if state != "T"]
         elif lease.holds and "path" in target:
             seen["witness"] = try_database(Path(target["path"]))
         return {**seen, "seen": seen_by_holder(lease.fault.kind, seen) if status.get("state") == "on" else None}
@@ -221,12 +226,32 @@ class HolderInjector:
             if name not in self._context.state.databases:
                 raise Conflict(f"there is no database {name!r} in {self._context.state.name}")
             return {"path": str(self._context.directory / "databases" / f"{name}.db")}
+        if lease.fault.meaning.target == "cluster":
+            if name not in self._context.state.clusters:
+                raise Conflict(f"there is no cluster {name!r} in {self._context.state.name}")
+            return {"cluster": name}
         if regional := self._regional.get(lease.fault.meaning.target):
             process: ProcessId | None = regional.process(name)
         else:
             process = self._services.instance(name).process
         assert process is not None
         return {"pid": process.pid, "start": process.start}
+
+    def _processes(self, target: Mapping[str, Any]) -> list[ProcessId]:
+        """What the holder stops."""
+        if "cluster" in target:
+            return self._clusters.members(target["cluster"])
+        return [ProcessId(**target)] if "pid" in target else []
+
+    def _users(self, lease: Lease) -> list[str]:
+        """Services that feel the fault."""
+        name, services = lease.fault.target, self._context.state.services
+        match lease.fault.meaning.target:
+            case "database":
+                return [user for user, service in services.items() if service.spec.database == name]
+            case "cluster":
+                return self._clusters.services_in(name)
+        return [name]
 
     def _write(self, name: str, lease: Lease) -> None:
         document = {

@@ -16,8 +16,10 @@ from infra.local.controls import FOLLOWS_S, POLL_S, ControlPlanes
 from infra.local.edges import Edges
 from infra.local.errors import Conflict, Unavailable
 from infra.local.faultspec import EVERY
+from infra.local.inject_messages import HostInjector
 from infra.local.probe import http_text
 from infra.local.processes import alive
+from infra.local.registries import Registries
 from infra.local.render_mesh import AUTHORITY
 from infra.local.state import Canary, DeploymentState, Lease, Service, Wire
 from stages.mesh import control_of, sidecar_of
@@ -199,6 +201,32 @@ async def envoy_stats(admin_port: int) -> dict[str, int]:
         if value.isdecimal():
             found[key] = int(value)
     return found
+
+
+class RegistryInjector(HostInjector):
+    """A registry that answers nonsense: seen as soon as the control planes have refused to believe it."""
+
+    def __init__(self, context: Context, registries: Registries, controls: ControlPlanes) -> None:
+        super().__init__(context, registries)
+        self._controls = controls
+
+    async def on(self, name: str, lease: Lease) -> None:
+        lease.evidence = {"before": self._refused()}
+        self._context.save()
+        await super().on(name, lease)
+
+    def seen(self, lease: Lease, count: int) -> str | None:
+        more = self._refused() - int(lease.evidence.get("before", 0))
+        if not count or more <= 0:
+            return None
+        return f"{count} answers were nonsense, control planes have refused {more} answers since"
+
+    def _refused(self) -> int:
+        """Answers that were not believed so far, by all control planes."""
+        known = self._context.state.authority
+        return sum(
+            int(self._controls.status(cluster).get("rejected", 0)) for cluster in (known.clusters if known else ())
+        )
 
 
 class RotationInjector:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from typing import Any
 
-from infra.local.brokers import Brokers
 from infra.local.context import Context
 from infra.local.control import Message
 from infra.local.edges import Edges
@@ -14,21 +13,22 @@ from infra.local.errors import Conflict
 from infra.local.evidence import seen_at_broker
 from infra.local.inject import DeathInjector
 from infra.local.processes import alive
+from infra.local.regional import Regional
 from infra.local.state import Lease
 
 DELAYS = 3
 """How many times the wire's delay is waited for before the kill: requests and answers are then under way for sure."""
 
 
-class BrokerInjector:
-    """Faults that the broker's own process holds and ends by itself."""
+class HostInjector:
+    """Faults that the process of a regional service holds and ends by itself."""
 
-    def __init__(self, context: Context, brokers: Brokers) -> None:
+    def __init__(self, context: Context, regional: Regional) -> None:
         self._context = context
-        self._brokers = brokers
+        self._regional = regional
 
     def check(self, lease: Lease) -> None:
-        self._brokers.process(self._broker(lease))
+        self._regional.process(self.host(lease))
 
     async def on(self, name: str, lease: Lease) -> None:
         await self._ask(lease, {"cmd": "fault", "lease": name, "fault": lease.fault.to_json(), "ttl_s": _left_s(lease)})
@@ -42,14 +42,31 @@ class BrokerInjector:
     async def evidence(self, name: str, lease: Lease) -> dict[str, Any]:
         known = (await self._ask(lease, {"cmd": "look"}))["leases"].get(name)
         if known is None:
-            return {"state": "unknown to the broker", "seen": None}
-        return {**known, "seen": seen_at_broker(lease.fault.kind, known["count"])}
+            return {"state": f"unknown to the {self._regional.kind}", "seen": None}
+        return {**known, "seen": self.seen(lease, known["count"])}
 
     def held(self, lease: Lease) -> bool:
-        broker = self._context.state.brokers.get(self._broker(lease))
-        return broker is not None and alive(broker.host)
+        host = self._regional.held.get(self.host(lease))
+        return host is not None and alive(host.host)
 
-    def _broker(self, lease: Lease) -> str:
+    async def _ask(self, lease: Lease, message: Message) -> Message:
+        return await self._regional.ask(self.host(lease), message)
+
+    # what each kind decides for itself
+
+    def host(self, lease: Lease) -> str:
+        """Name of the regional service. Raise Conflict if there is none for this fault."""
+        return lease.fault.target
+
+    def seen(self, lease: Lease, count: int) -> str | None:
+        """What shows that the fault bites, given how often the host says that it was done."""
+        raise NotImplementedError
+
+
+class BrokerInjector(HostInjector):
+    """Faults of a broker, or of a queue that it keeps."""
+
+    def host(self, lease: Lease) -> str:
         if lease.fault.meaning.target == "broker":
             return lease.fault.target
         queue = self._context.state.queues.get(lease.fault.target)
@@ -57,8 +74,8 @@ class BrokerInjector:
             raise Conflict(f"there is no queue {lease.fault.target!r} in {self._context.state.name}")
         return queue.spec.broker
 
-    async def _ask(self, lease: Lease, message: Message) -> Message:
-        return await self._brokers.ask(self._broker(lease), message)
+    def seen(self, lease: Lease, count: int) -> str | None:
+        return seen_at_broker(lease.fault.kind, count)
 
 
 class InFlightInjector:

@@ -27,6 +27,7 @@ from infra.local.inject_mesh import (
     AfflictionInjector,
     CanaryInjector,
     PartitionInjector,
+    RegistryInjector,
     RotationInjector,
     wires_between,
 )
@@ -62,15 +63,16 @@ class Leases:
         self._context = context
         self._leases = context.state.leases
         self._clusters = clusters
+        controls = ControlPlanes(context)
         death = DeathInjector(context, clusters, edges, services)
         self._injectors: dict[str, Injector] = {
             "daemon": death,
             "daemon and wire host": InFlightInjector(context, death, edges),
             "wire host": WireInjector(context, edges),
             "broker host": BrokerInjector(context, brokers),
-            "holder": HolderInjector(context, services, {"broker": brokers, "registry": registries}),
+            "registry host": RegistryInjector(context, registries, controls),
+            "holder": HolderInjector(context, clusters, services, {"broker": brokers, "registry": registries}),
         }
-        controls = ControlPlanes(context)
         self._special: dict[str, Injector] = {
             "partition": PartitionInjector(context, edges),
             "certificate-expired": AfflictionInjector(context, controls),

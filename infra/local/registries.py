@@ -9,7 +9,7 @@ from infra.local.context import Context
 from infra.local.edges import Edges
 from infra.local.processes import ProcessId, alive
 from infra.local.regional import Regional
-from infra.local.state import Broker, BrokerSpec
+from infra.local.state import Broker, BrokerSpec, Lease
 
 
 class Registries(Regional):
@@ -44,6 +44,9 @@ class Registries(Regional):
         async with self._context.lock("registry", name):
             if name in self.held:
                 await self._take_away(name)
+
+    def holds(self, name: str, lease: Lease) -> bool:
+        return lease.fault.meaning.holder == "registry host" and lease.fault.target == name
 
     async def start(self, name: str, held: Broker) -> ProcessId:
         module, args = "infra.local.registryhost", [str(held.port)]

@@ -13,6 +13,7 @@ import types
 from typing import Any
 
 from infra.local.hosting import Answer, Receive, Send, heard, tell
+from infra.local.registryfaults import RegistryFaults
 
 OPERATIONS_KEPT = 1000
 """Done operations that can still be asked for; the handler alone would keep all, for ever."""
@@ -35,6 +36,7 @@ class RegistryApp:
 
     def __init__(self) -> None:
         self.handler = load()
+        self.faults = RegistryFaults()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         target, body = await heard(scope, receive)
@@ -87,7 +89,7 @@ class RegistryApp:
             return answer
         wanted = dict(data.get("QueryParameters") or {}).items()
         found = [i for i in json.loads(answer)["Instances"] if wanted <= i["Attributes"].items()]
-        return json.dumps({"Instances": found, "InstancesRevision": self._revision(data)}).encode()
+        return self.faults.garble(json.dumps({"Instances": found, "InstancesRevision": self._revision(data)}).encode())
 
     def _revision(self, data: dict[str, Any]) -> int:
         status, _, answer = self.handler._discover_instances_revision(data)

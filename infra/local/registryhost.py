@@ -3,7 +3,7 @@
     python -m infra.local.registryhost SOCKET PORT
 
 What is registered lives in its memory only. AWS would keep it; here whoever registered it notices that it is gone and
-registers it again. Questions, one JSON line each (infra.local.control): ping, look.
+registers it again. Questions, one JSON line each (infra.local.control): ping, look, fault, renew, undo.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ class RegistryHost:
             case "ping":
                 return {}
             case "look":
-                return {"services": self._app.look()}
+                return {"services": self._app.look(), "leases": self._app.faults.seen()}
             case other:
-                return {"error": f"unknown command {other!r}"}
+                told = self._app.faults.handle(message)
+                return {"error": f"unknown command {other!r}"} if told is None else told
 
 
 def make(port: int) -> tuple[RegistryApp, Handler]:

@@ -23,6 +23,7 @@ from chaos.client import LocalCloud
 from chaos.faults import (
     Bandwidth,
     Blackhole,
+    ClusterFreeze,
     ClusterOutage,
     CpuStarve,
     DatabaseLocked,
@@ -42,7 +43,15 @@ from chaos.faults_broker import (
     BrokerThrottle,
     KillInFlight,
 )
-from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
+from chaos.faults_mesh import (
+    Canary,
+    CertificateExpired,
+    GarbageConfig,
+    GarbageDiscovery,
+    Partition,
+    RegistryOutage,
+    RootRotation,
+)
 from chaos.lease import CloudError, State
 from chaos.parts import links, parts
 from chaos.testing import serving
@@ -64,6 +73,7 @@ EVERY: tuple[Fault, ...] = (
     DatabaseLocked(database="payments"),
     DatabaseSlow(database="inventory", hold_ms=60, every_ms=600),
     ClusterOutage(cluster="shop"),
+    ClusterFreeze(cluster="shop"),
 )
 OF_MESSAGES: tuple[Fault, ...] = (
     BrokerOutage(broker="broker"),
@@ -88,11 +98,13 @@ OF_MESH: tuple[Fault, ...] = (
     Partition(cluster="commerce", from_="fulfilment"),
     Partition(cluster="payments"),
     RegistryOutage(registry="registry"),
+    GarbageDiscovery(registry="registry"),
     CertificateExpired(service="inventory"),
     GarbageConfig(service="storefront-sidecar"),
     Canary(service="inventory", share_percent=50),
     RootRotation(authority="authority"),
     ClusterOutage(cluster="payments"),
+    ClusterFreeze(cluster="fulfilment"),
 )
 
 KILL = EVERY[0]
@@ -307,6 +319,8 @@ def test_the_record_names_every_part_of_the_mesh_and_every_link(mesh) -> None:
         Kill(service="billing-sidecar"),
         Partition(cluster="commerce", from_="moon"),
         RegistryOutage(registry="dns"),
+        GarbageDiscovery(registry="dns"),
+        ClusterFreeze(cluster="moon"),
         RootRotation(authority="state"),
         Canary(service="billing", share_percent=50),
     ],

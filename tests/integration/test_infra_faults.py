@@ -27,6 +27,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "refuse": {"wire": "front-back"},
     "bandwidth": {"wire": "front-back", "bytes_per_s": 2000},
     "cluster-outage": {"cluster": CLUSTER},
+    "cluster-freeze": {"cluster": CLUSTER},
     "database-locked": {"database": DATABASE},
     "database-slow": {"database": DATABASE, "hold_ms": 300, "every_ms": 350},
 }
@@ -55,6 +56,7 @@ def _bites(kind: str, address: tuple[str, int]) -> bool:
         "refuse": lambda: get(address)[0] == "refused",
         "bandwidth": lambda: _slow(address, "/big?bytes=1000", 0.3),
         "cluster-outage": lambda: get(address)[0] == "refused",
+        "cluster-freeze": lambda: get(address, timeout_s=0.3)[0] == "timeout",
         "database-locked": lambda: get(address, "/db") == ("503", "database is locked"),
         "database-slow": lambda: get(address, "/db") == ("503", "database is locked"),
     }
@@ -70,7 +72,8 @@ def _well(address: tuple[str, int]) -> bool:
 def test_every_kind_of_fault_is_tested() -> None:
     """Those of messaging are tested beside the broker, those of a mesh beside that."""
     of_messaging = {name for name, kind in KINDS.items() if kind.target in ("broker", "queue") or kind.second == "wire"}
-    of_mesh = {"partition", "registry-outage", "certificate-expired", "garbage-config", "root-rotation", "canary"}
+    of_mesh = {"partition", "registry-outage", "garbage-discovery", "certificate-expired", "garbage-config"}
+    of_mesh |= {"root-rotation", "canary"}
     assert FAULTS.keys() | of_messaging | of_mesh == KINDS.keys()
 
 
@@ -91,7 +94,9 @@ def test_fault_bites_is_seen_and_is_undone(shop: Shop, kind: str) -> None:
     assert (shop.state("front"), shop.state("back")) == ("running", "running")
 
 
-@pytest.mark.parametrize("kind", ["kill", "pause", "cpu-starve", "latency", "refuse", "database-locked"])
+@pytest.mark.parametrize(
+    "kind", ["kill", "pause", "cpu-starve", "latency", "refuse", "cluster-freeze", "database-locked"]
+)
 def test_fault_expires_when_nobody_renews_its_lease(shop: Shop, kind: str) -> None:
     address = shop.wire()
     name = f"{kind}-expiring"
@@ -113,7 +118,7 @@ def test_renewal_keeps_a_fault_on_past_its_first_time_to_live(shop: Shop) -> Non
     assert shop.state("back") == "running"
 
 
-@pytest.mark.parametrize("kind", ["pause", "latency", "database-locked"])
+@pytest.mark.parametrize("kind", ["pause", "latency", "cluster-freeze", "database-locked"])
 def test_fault_ends_with_its_lease_although_the_daemon_is_dead(shop: Shop, kind: str) -> None:
     address = shop.wire()
     pid = shop.pid("back")
@@ -134,14 +139,29 @@ def test_a_kill_whose_daemon_died_is_undone_by_the_next_daemon_when_its_time_is_
     assert _well(address)
 
 
-def test_a_fault_whose_holder_was_killed_is_undone_and_called_failed(shop: Shop) -> None:
-    back = identify(shop.pid("back"))
-    shop.fault("hollow", kind="pause", service="back")
+@pytest.mark.parametrize("kind", ["pause", "cluster-freeze"])
+def test_a_fault_whose_holder_was_killed_is_undone_and_called_failed(shop: Shop, kind: str) -> None:
+    back, hollow = identify(shop.pid("back")), f"{kind}-hollow"
+    shop.fault(hollow, kind=kind, **FAULTS[kind])
+    assert state_of(back) == "T"
     state = (shop.home.deployment(shop.name) / "state.json").read_text()
-    end(json.loads(state)["leases"]["hollow"]["holder"]["pid"])
-    until(lambda: shop.lease("hollow")["state"] == "failed", "the daemon notices")
-    assert shop.lease("hollow")["reason"] == "its holder died; undone"
+    end(json.loads(state)["leases"][hollow]["holder"]["pid"])
+    until(lambda: shop.lease(hollow)["state"] == "failed", "the daemon notices")
+    assert shop.lease(hollow)["reason"] == "its holder died; undone"
     assert state_of(back) != "T"
+
+
+def test_a_frozen_cluster_stands_still_as_a_whole_also_under_the_next_daemon(shop: Shop) -> None:
+    processes = [identify(pid) for pid in (shop.pid("front"), shop.pid("back"), shop.host_pid(CLUSTER))]
+    shop.fault("still", kind="cluster-freeze", cluster=CLUSTER)
+    assert [state_of(process) for process in processes] == ["T"] * 3
+    assert [shop.cloud.get(shop.at(f"clusters/{CLUSTER}"))["state"], shop.state("back")] == ["paused", "paused"]
+    kill_daemon(shop.home)
+    until(lambda: shop.lease("still")["evidence"]["seen"], "the next daemon sees it too")
+    assert [state_of(process) for process in processes] == ["T"] * 3
+    shop.undo("still")
+    assert "T" not in [state_of(process) for process in processes]
+    assert _well(shop.wire())
 
 
 def test_a_wire_host_that_dies_comes_back_on_the_same_ports_without_its_faults(shop: Shop) -> None:

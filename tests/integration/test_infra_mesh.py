@@ -33,6 +33,7 @@ NAME = "m"
 FAULTS: dict[str, dict[str, Any]] = {
     "partition": {"cluster": "commerce", "from": "fulfilment"},
     "registry-outage": {"registry": "registry"},
+    "garbage-discovery": {"registry": "registry"},
     "certificate-expired": {"service": "inventory"},
     "garbage-config": {"service": "storefront-sidecar"},
     "root-rotation": {"authority": "authority"},
@@ -40,9 +41,10 @@ FAULTS: dict[str, dict[str, Any]] = {
     "kill": {"service": "fulfilment-gateway"},
     "pause": {"service": "fulfilment-control"},
     "cluster-outage": {"cluster": "fulfilment"},
+    "cluster-freeze": {"cluster": "fulfilment"},
 }
 
-HARMLESS = {"registry-outage", "garbage-config", "root-rotation", "pause"}
+HARMLESS = {"registry-outage", "garbage-discovery", "garbage-config", "root-rotation", "pause"}
 """Kinds that no user notices, as long as nothing else happens."""
 
 
@@ -217,7 +219,9 @@ def _calls(world: World) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["partition", "registry-outage", "certificate-expired", "canary"])
+@pytest.mark.parametrize(
+    "kind", ["partition", "registry-outage", "garbage-discovery", "certificate-expired", "canary", "cluster-freeze"]
+)
 def test_a_fault_outlives_the_daemon_and_is_undone_by_the_next_one(world: World, kind: str) -> None:
     until(world.is_well, "browsing is fresh before the fault")
     lease = f"{kind}-orphaned"

@@ -12,10 +12,29 @@ import chaos
 from chaos import experiment
 from chaos.catalogue import NOT_KILLED, QUICK_COUNT, fault_named, faults_of
 from chaos.decidable import problems
-from chaos.faults import Bandwidth, Blackhole, ClusterOutage, CpuStarve, DatabaseSlow, Fault, Kill, Latency, Pause
+from chaos.faults import (
+    Bandwidth,
+    Blackhole,
+    ClusterFreeze,
+    ClusterOutage,
+    CpuStarve,
+    DatabaseSlow,
+    Fault,
+    Kill,
+    Latency,
+    Pause,
+)
 from chaos.faults_broker import BrokerOutage, BrokerPoison, BrokerSlow, BrokerThrottle, KillInFlight
-from chaos.faults_mesh import Canary, CertificateExpired, GarbageConfig, Partition, RegistryOutage, RootRotation
-from chaos.parts import links, parts
+from chaos.faults_mesh import (
+    Canary,
+    CertificateExpired,
+    GarbageConfig,
+    GarbageDiscovery,
+    Partition,
+    RegistryOutage,
+    RootRotation,
+)
+from chaos.parts import EVERYWHERE, links, parts
 from chaos.spec import CLASSES, FaultError, from_spec
 from chaos.support import SUPPORT, refusal
 from stages.blast_radius import Impact
@@ -154,6 +173,8 @@ def test_a_wire_to_the_broker_carries_all_messages_of_its_service() -> None:
         (Partition(cluster="a", from_="b"), {"kind": "partition", "cluster": "a", "from": "b"}),
         (Partition(cluster="a"), {"kind": "partition", "cluster": "a", "from": "*"}),
         (RegistryOutage(registry="registry"), {"kind": "registry-outage", "registry": "registry"}),
+        (GarbageDiscovery(registry="registry"), {"kind": "garbage-discovery", "registry": "registry"}),
+        (ClusterFreeze(cluster="payments"), {"kind": "cluster-freeze", "cluster": "payments"}),
         (CertificateExpired(service="inventory"), {"kind": "certificate-expired", "service": "inventory"}),
         (GarbageConfig(service="orders-sidecar"), {"kind": "garbage-config", "service": "orders-sidecar"}),
         (RootRotation(authority="authority"), {"kind": "root-rotation", "authority": "authority"}),
@@ -186,6 +207,8 @@ TO_INVENTORY = frozenset({"storefront-inventory", "orders-inventory"})
             Impact(cut=frozenset({"storefront-inventory", "storefront-cache", "storefront-analytics"})),
         ),
         (RegistryOutage(registry="registry"), Impact(down=frozenset({"registry"}))),
+        (GarbageDiscovery(registry="registry"), Impact()),
+        (ClusterFreeze(cluster="fulfilment"), Impact(down=frozenset({"inventory", "shipping"}))),
         (GarbageConfig(service="storefront-sidecar"), Impact()),
         (RootRotation(authority="authority"), Impact()),
         (Canary(service="inventory", share_percent=50), Impact(cut=frozenset({"storefront-inventory"}))),
@@ -212,14 +235,17 @@ def test_two_clusters_are_parted_in_both_directions_and_nothing_else_is() -> Non
     assert len([link for link in Partition(cluster="payments").touches(MESH) if link in links(MESH)]) == 6
 
 
-def test_every_two_clusters_are_parted_once() -> None:
-    pairs = [{f.cluster, f.from_} for named in faults_of(MESH) if isinstance(f := named.fault, Partition)]
+def test_every_two_clusters_are_parted_once_and_each_from_all_others() -> None:
+    parted = [f for named in faults_of(MESH) if isinstance(f := named.fault, Partition)]
+    pairs = [{f.cluster, f.from_} for f in parted if f.from_ != EVERYWHERE]
     names = [c.name for c in MESH.clusters]
+    assert [f.cluster for f in parted if f.from_ == EVERYWHERE] == names
     assert sorted(map(sorted, pairs)) == sorted(sorted((a, b)) for n, a in enumerate(names) for b in names[n + 1 :])
 
 
-def test_the_loss_of_a_cluster_takes_its_sidecars_gateway_and_control_plane_too() -> None:
-    assert ClusterOutage(cluster="payments").touches(MESH) == {
+@pytest.mark.parametrize("fault", [ClusterOutage(cluster="payments"), ClusterFreeze(cluster="payments")], ids=str)
+def test_what_befalls_a_cluster_befalls_its_sidecars_gateway_and_control_plane_too(fault) -> None:
+    assert fault.touches(MESH) == {
         "payments",
         "payments-sidecar",
         "payments-gateway",
@@ -230,7 +256,7 @@ def test_the_loss_of_a_cluster_takes_its_sidecars_gateway_and_control_plane_too(
 @pytest.mark.parametrize("stage", [SYNC, ASYNC], ids=lambda s: s.name)
 def test_without_a_mesh_there_is_none_of_its_parts_and_faults(stage) -> None:
     assert dict(parts(stage)) == dict(links(stage)) == {}
-    of_mesh = (Partition, RegistryOutage, CertificateExpired, GarbageConfig, RootRotation, Canary)
+    of_mesh = (Partition, RegistryOutage, GarbageDiscovery, CertificateExpired, GarbageConfig, RootRotation, Canary)
     assert [named.name for named in faults_of(stage) if isinstance(named.fault, of_mesh)] == []
     for fault in (Kill(service="payments-sidecar"), RegistryOutage(registry="registry")):
         assert f"stage {stage.name!r} has no {fault.target.split()[0]}" in problems(fault, stage)[0]
@@ -242,11 +268,12 @@ def test_the_loss_of_a_cluster_kills_what_lives_there() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=lambda s: s.name)
-def test_every_cluster_is_lost_once_and_every_service_killed_but_the_few_with_a_reason(stage) -> None:
+def test_every_cluster_is_lost_once_and_frozen_once_and_every_service_killed_but_the_few_with_a_reason(stage) -> None:
     faults = [named.fault for named in faults_of(stage)]
     lost = {f.cluster for f in faults if f.kind == "cluster-outage"}
+    frozen = {f.cluster for f in faults if f.kind == "cluster-freeze"}
     killed = {f.service for f in faults if f.kind == "kill"} - {*parts(stage)}
-    assert lost == {c.name for c in stage.clusters}
+    assert lost == frozen == {c.name for c in stage.clusters}
     assert killed | set(NOT_KILLED) == {s.name for s in stage.services}
 
 
@@ -351,6 +378,9 @@ LONG_CONNECTIONS = replace(MESH, mesh=Mesh(connection_age_ms=60_000))
         (Partition(cluster="commerce", from_="commerce"), MESH, "a cluster cannot be parted from itself"),
         (Partition(cluster="commerce", from_="moon"), MESH, "has no cluster 'moon'"),
         (RegistryOutage(registry="dns"), MESH, "has no registry 'dns'; it has registry"),
+        (ClusterFreeze(cluster="moon"), MESH, "has no cluster 'moon'"),
+        (ClusterFreeze(cluster="fulfilment"), SHORT_LIVED, "certificate_ttl_s=60 is too short"),
+        (GarbageDiscovery(registry="dns"), MESH, "has no registry 'dns'; it has registry"),
         (RootRotation(authority="state"), MESH, "has no authority 'state'; it has authority"),
         (GarbageConfig(service="storefront-gateway"), MESH, "has no service 'storefront-gateway'"),
         (Canary(service="inventory", share_percent=10), MESH, "shows in 5.0% of the calls, less than the 20% it takes"),

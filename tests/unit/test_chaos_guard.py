@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from chaos import target
-from chaos.faults import DatabaseLocked, Kill, Latency, Pause, Refuse
+from chaos.faults import ClusterFreeze, DatabaseLocked, Kill, Latency, Pause, Refuse
 from chaos.faults_broker import BrokerOutage, BrokerPoison, BrokerSlow, KillInFlight
-from chaos.faults_mesh import Canary, GarbageConfig, Partition, RegistryOutage, RootRotation
+from chaos.faults_mesh import Canary, GarbageConfig, GarbageDiscovery, Partition, RegistryOutage, RootRotation
 from chaos.guard import Facts, Refused, check
 from chaos.lease import CloudError, LeaseState, Live, State
 from stages.deployment import Deployment, Instance, Part, Wire
@@ -214,6 +214,8 @@ OF_MESH = (
     Partition(cluster="payments"),
     RegistryOutage(registry="registry"),
     RootRotation(authority="authority"),
+    ClusterFreeze(cluster="payments"),
+    GarbageDiscovery(registry="registry"),
 )
 
 
@@ -228,6 +230,8 @@ def test_a_part_of_our_own_mesh_may_be_broken(facts: Facts, fault) -> None:
         (Kill(service="orders-sidecar"), "no service 'orders-sidecar'; it has inventory, payments, payments-sidecar"),
         (Partition(cluster="payments", from_="moon"), "no cluster 'moon'; it has fulfilment, payments"),
         (RegistryOutage(registry="dns"), "no registry 'dns'; it has registry"),
+        (ClusterFreeze(cluster="moon"), "no cluster 'moon'; it has fulfilment, payments"),
+        (GarbageDiscovery(registry="dns"), "no registry 'dns'; it has registry"),
         (RootRotation(authority="state"), "no authority 'state'; it has authority"),
     ],
     ids=str,
@@ -246,6 +250,8 @@ def test_a_part_off_this_machine_is_refused(facts: Facts) -> None:
     [
         (OF_MESH[6], OF_MESH[0], "already on payments-sidecar"),
         (OF_MESH[2], OF_MESH[0], "already on payments-sidecar"),
+        (OF_MESH[7], OF_MESH[0], "already on payments-sidecar"),
+        (OF_MESH[8], OF_MESH[5], "already on commerce-registry, engagement-registry"),
         (OF_MESH[4], OF_MESH[3], "already on fulfilment-payments-link, payments-fulfilment-link"),
     ],
     ids=str,

@@ -34,6 +34,7 @@ CALLS = {
     "payments-database-locked": ". . X . X .",
     "inventory-database-slow": ". . . . . .",
     "shop-cluster-outage": "X X X X X X",
+    "shop-cluster-frozen": "X X X X X X",
 }
 
 MESSAGES = {
@@ -66,6 +67,10 @@ CLUSTERS = {
     "fulfilment-cluster-outage": "o . ~ . ~ .",
     "payments-cluster-outage": ". . ~ . ~ .",
     "engagement-cluster-outage": ". ~ ~ . . X",
+    "commerce-cluster-frozen": "X X X X X X",
+    "fulfilment-cluster-frozen": "o . ~ . ~ .",
+    "payments-cluster-frozen": ". . ~ . ~ .",
+    "engagement-cluster-frozen": ". ~ ~ . . X",
 }
 
 SIDECARS = {
@@ -75,6 +80,7 @@ SIDECARS = {
     "inventory-sidecar-killed": "o . ~ . ~ .",  # neither called nor at the broker: as if inventory were gone
     "payments-sidecar-killed": ". . ~ . ~ .",
     "registry-outage": ". . . . . .",
+    "registry-garbage": ". . . . . .",
     "fulfilment-control-paused": ". . . . . .",
     "storefront-garbage-config": ". . . . . .",
     "inventory-certificate-expired": "o . . . . .",  # its messages need no certificate
@@ -86,11 +92,15 @@ SIDECARS = {
     "fulfilment-payments-partitioned": ". . . . . .",
     "fulfilment-engagement-partitioned": ". . . . . .",
     "payments-engagement-partitioned": ". . . . . .",
+    "commerce-partitioned": "X . . . . X",  # the cache that would answer instead lives in engagement
+    "fulfilment-partitioned": "o . . . . .",
+    "payments-partitioned": ". . . . . .",
+    "engagement-partitioned": ". . . . . X",
 }
 
 EXPECTED = {
     "sync": CALLS,
-    "async": {**MESSAGES, "shop-cluster-outage": "X X X X X X"},
+    "async": {**MESSAGES, "shop-cluster-outage": "X X X X X X", "shop-cluster-frozen": "X X X X X X"},
     "mesh": {**MESSAGES, **CLUSTERS, **SIDECARS},
 }
 
