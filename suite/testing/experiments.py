@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chaos.driver import ChaosDriver
+from infra.local.target import LocalTarget
 
 BIN = Path(sys.executable).parent
+
+WELL = {"listening", "available", "running"}
+"""States of a resource that explain nothing."""
 
 
 @contextmanager
@@ -51,5 +55,21 @@ def plays_as_predicted(driver: ChaosDriver, home: Path, stage: str, fault: str, 
     record = home / "deployments" / stage / "deployment.json"
     driver.run(fault, deployment=record, history=tmp_path / "h.jsonl", hold_s=0.5, hypothesis=True)
     answer = driver.wait(180)
-    assert (answer.outcome, answer.bit, answer.undone, answer.problems) == ("injected", True, True, ()), answer
+    told = (answer.outcome, answer.bit, answer.undone, answer.problems)
+    assert told == ("injected", True, True, ()), f"{answer}\n{situation(home, stage)}"
     assert answer.recovered_s is not None
+
+
+def situation(home: Path, name: str) -> str:
+    """What a deployment says of itself, for the message of a test that failed: what waits where, and the logs' ends."""
+    target = LocalTarget(home)
+    waiting = target.cloud.get(f"/deployments/{name}/brokers/broker") if name != "sync" else {}
+    queues = {
+        queue: counts for queue, counts in (waiting.get("queues") or {}).items() if counts and any(counts.values())
+    }
+    said = [f"queues: {queues}"]
+    said += [f"{r['kind']} {r['name']}: {r['state']}" for r in target.resources(name) if r["state"] not in WELL]
+    for file in sorted((home / "deployments" / name / "logs").glob("*.log")):
+        lines = [line for line in file.read_text(errors="replace").splitlines() if '"level": "info"' not in line]
+        said += [f"{file.stem}: {line[:300]}" for line in lines[-2:]]
+    return "\n".join(said)
