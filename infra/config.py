@@ -1,4 +1,4 @@
-"""What does a stack's configuration ask for? Raw keys and values in, a frozen record or all problems at once out. (pure)
+"""What does a stack's configuration ask for? Raw values in, a frozen record or all problems at once out. (pure)
 
 This file knows nothing of Pulumi: `infra.program` reads the configuration, tests and other drivers give a dict.
 """

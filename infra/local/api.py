@@ -2,8 +2,8 @@
 
     /health
     /deployments                                     GET
-    /deployments/{d}                                 PUT GET DELETE
-    /deployments/{d}/{KIND}s/{name}                  PUT GET DELETE
+    /deployments/{d}                                 PUT GET DELETE    PUT ?move=true: may become another stage
+    /deployments/{d}/{KIND}s/{name}                  PUT GET DELETE    GET ?inputs=true: with what was asked for
         KIND: cluster, database, broker, queue, topic, subscription, registry, authority, port, wire, service, canary
         (plurals: registries, authorities, canaries; a port's name is its service's, so is a canary's)
     /deployments/{d}/services/{name}/log?lines=N     GET
@@ -29,6 +29,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from infra.local import requests
+from infra.local.asked import asked
 from infra.local.cloud import Cloud
 from infra.local.context import log
 from infra.local.deployed import Deployed
@@ -70,6 +71,10 @@ async def _json(request: Request) -> object:
         return json.loads(await request.body())
     except ValueError as error:
         raise MalformedBody(f"the body is not JSON: {error}") from error
+
+
+def _is_set(request: Request, flag: str) -> bool:
+    return request.query_params.get(flag, "") in ("true", "1")
 
 
 def _answering(handler: Handler) -> Callable[[Request], Awaitable[JSONResponse]]:
@@ -172,7 +177,8 @@ class Api:
     async def _put_deployment(self, request: Request) -> Answer:
         name = request.path_params["d"]
         requests.check_names(name)
-        deployed = await self._cloud.put(name, requests.read_deployment(await _json(request)))
+        asked_for = requests.read_deployment(await _json(request))
+        deployed = await self._cloud.put(name, asked_for, move=_is_set(request, "move"))
         return {"name": name, "directory": str(deployed.context.directory), "control": str(self._cloud.home.socket)}
 
     async def _get_deployment(self, request: Request) -> Answer:
@@ -220,11 +226,15 @@ class Api:
                 return await deployed.run(lambda: deployed.edges.put(name, wire))
             case _:
                 spec = requests.read_service(raw)
-                restart = request.query_params.get("restart", "") in ("true", "1")
+                restart = _is_set(request, "restart")
                 return await deployed.run(lambda: deployed.services.put(name, spec, restart=restart))
 
     async def _get(self, request: Request) -> Answer:
         deployed, kind, name = self._named(request)
+        found = await self._found(deployed, kind, name)
+        return found | {"inputs": asked(deployed.state, kind, name)} if _is_set(request, "inputs") else found
+
+    async def _found(self, deployed: Deployed, kind: str, name: str) -> dict[str, Any]:
         match kind:
             case "cluster":
                 return deployed.clusters.get(name)

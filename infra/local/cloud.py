@@ -59,11 +59,17 @@ class Cloud:
             except Exception:  # one deployment that cannot be repaired must not take the others' cloud away
                 log.exception("adopting %s failed; `stages down` removes it", state.name)
 
-    async def put(self, name: str, request: DeploymentRequest) -> Deployed:
-        """Have this deployment. Raise Conflict if one of this name runs another stage or belongs to another run."""
+    async def put(self, name: str, request: DeploymentRequest, *, move: bool = False) -> Deployed:
+        """Have this deployment. Raise Conflict if one of this name runs another stage or belongs to another run.
+
+        `move`: it may become another stage or variant; whoever asks puts and deletes the resources that differ.
+        """
         async with self._lock(name):
             known = self._deployments.get(name)
             if known is not None:
+                if move and known.state.run_id == request.run_id:
+                    known.state.stage, known.state.variant = request.stage, request.variant
+                    known.context.save()
                 self._same(known.state, request)
                 owner = self._owner(request)
                 if owner is not None and owner != known.state.owner:

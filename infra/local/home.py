@@ -21,7 +21,7 @@ from typing import Any
 
 from infra.local.errors import Invalid
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the API behind the socket; a client refuses a daemon that speaks another."""
 
 SOCKET_PATH_BYTES = 107

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,25 +15,22 @@ import httpx
 
 from infra.local.client import LocalCloud
 from infra.local.driver import apply
-from infra.local.errors import CloudError, CloudUnreachable, Invalid, Unavailable
-from infra.local.home import Home, below, default_home, read_json
+from infra.local.errors import CloudError, Invalid, Unavailable
+from infra.local.home import Home, below, default_home
 from infra.local.mesh import envoy
 from infra.local.messages import Messages
 from infra.local.ports import port_range
 from infra.local.processes import stat_of, tagged
 from infra.local.render import render
 from infra.local.render_messages import own_broker, own_broker_problems
+from infra.local.settled import record_of, said, until_settled
 from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT, TAG_RUN
 from stages.catalogue import STAGES
 from stages.deployment import Deployment
-from stages.mesh import cluster_plan
 from stages.model import Stage
 
 if TYPE_CHECKING:
     from infra.local.mesh.policyprobe import Try
-
-FIRST_ANSWER_S = 20.0
-"""Longest wait for the first good request once every service is ready."""
 
 
 class LocalTarget:
@@ -71,10 +67,7 @@ class LocalTarget:
         deployed = self.cloud.put(f"/deployments/{name}", request)
         on_progress("local cloud")
         apply(self.cloud, name, resources, {("deployment", ""): deployed}, on_progress)
-        deployment = self.get(name)
-        if stage.mesh:
-            self._until_known(stage, name)
-        _first_answer(deployment, ("/ready", "/", *(("/products",) if stage.mesh else ())))
+        deployment = until_settled(self.cloud, stage, name)
         on_progress("first good request")
         return deployment
 
@@ -95,7 +88,7 @@ class LocalTarget:
 
     def get(self, name: str) -> Deployment:
         """The record as of now; raise NotFound."""
-        return Deployment.from_json(json.dumps(self.cloud.get(f"/deployments/{name}")["deployment"]))
+        return record_of(self.cloud, name)
 
     def resources(self, name: str) -> Sequence[dict[str, Any]]:
         """Every resource with its kind, name and state; raise NotFound."""
@@ -141,7 +134,7 @@ class LocalTarget:
     def mesh_status(self, name: str) -> Mapping[str, Mapping[str, Any]]:
         """What each control plane says of itself, by cluster; {} where there is no mesh, or nothing was said yet."""
         clusters = {part.cluster for part in self.get(name).parts.values()}
-        return {cluster: said for cluster in sorted(clusters) if (said := self._said(name, cluster))}
+        return {cluster: status for cluster in sorted(clusters) if (status := said(self.home, name, cluster))}
 
     def canary(
         self, name: str, service: str, share_percent: int | None, defect: str = "none"
@@ -213,48 +206,8 @@ class LocalTarget:
         """What keeps this machine from hosting a stage with a mesh, besides `problems`; empty when nothing does."""
         return envoy.problems()
 
-    def _until_known(self, stage: Stage, name: str) -> None:
-        """Wait until every control plane has heard of everybody whom its cluster calls. Raise Unavailable."""
-        deadline = time.monotonic() + FIRST_ANSWER_S
-        while True:
-            said = {cluster.name: self._said(name, cluster.name).get("known", {}) for cluster in stage.clusters}
-            missing = [
-                f"{callee} in {cluster}"
-                for cluster, known in said.items()
-                for callee in cluster_plan(stage, cluster).callees
-                if not known.get(callee, {}).get("healthy")
-            ]
-            if not missing:
-                return
-            if time.monotonic() > deadline:
-                raise Unavailable(f"{name}: not known within {FIRST_ANSWER_S:g} s: {', '.join(missing)}")
-            time.sleep(0.03)
-
-    def _said(self, name: str, cluster: str) -> Mapping[str, Any]:
-        return read_json(self.home.deployment(name) / "mesh" / cluster / "status.json") or {}
-
     def _processes(self, name: str) -> Any:
         return tagged({TAG_CLOUD: str(self.home.path), TAG_DEPLOYMENT: name})
-
-
-def _first_answer(deployment: Deployment, paths: Sequence[str]) -> None:
-    """Wait until a user gets good answers at the edge. Raise CloudUnreachable with the last ones."""
-    deadline = time.monotonic() + FIRST_ANSWER_S
-    with httpx.Client(base_url=deployment.edge, timeout=5.0, trust_env=False) as users:
-        while True:
-            try:
-                answers = [users.get(path) for path in paths]
-                seen = str([f"{a.status_code}{' stale' if 'warning' in a.headers else ''}" for a in answers])
-            except httpx.HTTPError as error:
-                seen = repr(error)
-            if seen == str(["200"] * len(paths)):
-                return
-            if time.monotonic() > deadline:
-                raise CloudUnreachable(
-                    f"{deployment.name}: every service is ready, but the edge {deployment.edge} gave no good answer "
-                    f"within {FIRST_ANSWER_S:g} s, last {seen}; logs: {deployment.directory}/logs"
-                )
-            time.sleep(0.05)
 
 
 def _proportional_kb(pid: int) -> int:
