@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: help setup verify test check bench soak experiments clean
+.PHONY: help setup verify test check bench soak experiments policy clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -44,6 +44,10 @@ soak: setup ## kills and outages drawn from a seed, 50 rounds (half an hour); AR
 experiments: setup ## write chaos/experiments/*.json again from the catalogue
 	$(BIN)/python -m chaos.experiment --write
 
+policy: ## the policy pack's own environment, for `pulumi up --policy-pack policy`
+	test -x policy/.venv/bin/python || $(PYTHON) -m venv policy/.venv
+	policy/.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement policy/requirements.txt
+
 clean: ## remove the environment, caches and runs
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) policy/.venv runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """Does a role get what it needs, or everything there is?
 
 A `*` in an action or as the whole of a resource is refused. AWS has actions that know no resource: they are listed
-below, each from the service's page in the AWS Service Authorization Reference, and only a statement made of nothing else
+below, each from its page in the AWS Service Authorization Reference, and only a statement made of nothing else
 may say `Resource: *`. Resource policies (of a key, a queue) are about one resource, and not judged here.
 """
 
