@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 
 from infra.naming import deployment_problems
 from stages.catalogue import STAGES, VARIANTS
@@ -17,6 +18,9 @@ TARGETS = ("local", "aws", "k8s")
 BROKERS = ("sqs", "kafka")
 REGION = "us-east-1"
 OWNER = "platform"
+SIZES = ("production", "trial")
+ANYWHERE = "0.0.0.0/0"
+NOBODY = ("none",)
 BACKBONE = "backbone"
 """The stack that holds what no system owns: networks, their peering, the namespace, the root of trust."""
 
@@ -38,6 +42,8 @@ _ONLY: Mapping[str, tuple[str, ...]] = {
     "broker_url": ("local", "k8s"),
     "database_url": ("k8s",),
     "availability_zones": ("aws",),
+    "size": ("aws",),
+    "api_cidrs": ("aws",),
 }
 """Keys that mean something on some targets only; elsewhere they are refused, so that nobody waits for their effect."""
 
@@ -82,6 +88,11 @@ class Options:
     """Exactly three, of `region`."""
     owner: str
     """Whom the tag `owner` names."""
+    size: str = SIZES[0]
+    """'production' or 'trial': how much a deployment on AWS costs, and survives."""
+    api_cidrs: tuple[str, ...] = (ANYWHERE,)
+    """Who may reach the API of an EKS cluster from outside its VPC, and then has to be somebody to IAM; ('none',):
+    nobody."""
 
 
 KEYS = tuple(Options.__dataclass_fields__)
@@ -116,6 +127,8 @@ def options(raw: Mapping[str, object], stack: str) -> Options:
         database_url=reader.secret("database_url", _ADDRESS, "scheme://host[:port]/..."),
         availability_zones=reader.texts("availability_zones") or tuple(f"{region}{letter}" for letter in "abc"),
         owner=reader.matching("owner", _OWNER, "1 to 256 letters, digits, spaces and ._:/=+@-") or OWNER,
+        size=reader.one_of("size", SIZES, SIZES[0]),
+        api_cidrs=reader.texts("api_cidrs") or (ANYWHERE,),
     )
     problems = (*reader.problems(), *(problem for rule in _RULES for problem in rule(found, raw)))
     if problems:
@@ -244,13 +257,45 @@ def _zones(found: Options, raw: Mapping[str, object]) -> list[str]:
     return problems
 
 
+def _domain(found: Options, raw: Mapping[str, object]) -> list[str]:
+    """On AWS users come in by TLS only, and a certificate is for a name."""
+    if found.target != "aws" or found.domain is not None or "domain" in raw or found.stage not in STAGES:
+        return []
+    stage = STAGES[found.stage]
+    entries = {stage.service(operation.entry).system for operation in stage.operations}
+    if found.system is not None and found.system not in entries:
+        return []
+    return ["domain is not set, target 'aws' needs it; `pulumi config set domain shop.example.com`"]
+
+
 def _certificate(found: Options, raw: Mapping[str, object]) -> list[str]:
     if found.certificate is None or found.domain is not None or "domain" in raw:
         return []
     return ["certificate is set, but not the domain that it is for; `pulumi config set domain shop.example.com`"]
 
 
-_RULES: tuple[_Rule, ...] = (_named, _used_here, _variant, _broker, _image, _system, _zones, _certificate)
+def _api_cidrs(found: Options, raw: Mapping[str, object]) -> list[str]:
+    problems = []
+    for cidr in () if found.api_cidrs == NOBODY else found.api_cidrs:
+        try:
+            IPv4Network(cidr)
+        except ValueError as error:
+            problems.append(f"api_cidrs has {cidr!r}, which is no IPv4 network ({error})")
+    return problems
+
+
+_RULES: tuple[_Rule, ...] = (
+    _named,
+    _used_here,
+    _variant,
+    _broker,
+    _image,
+    _system,
+    _zones,
+    _domain,
+    _certificate,
+    _api_cidrs,
+)
 
 
 def _either(known: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ from infra.aws.testing import FakeWorkspace, check_workspace
 from infra.config import options
 from stages.catalogue import ASYNC, MESH, STAGES
 
-DEFAULTS = {"image": "repository:1", "region": "eu-central-1"}
+DEFAULTS = {"domain": "shop.example.com", "image": "repository:1", "region": "eu-central-1"}
 SYSTEMS = tuple(f"shop-{system.name}" for system in MESH.systems)
 PLAN = plan(MESH, "shop", DEFAULTS)
 

@@ -62,7 +62,9 @@ def test_everything_can_be_configured_and_a_list_comes_as_json() -> None:
 
 
 def test_zones_follow_the_region() -> None:
-    found = options({"stage": "sync", "target": "aws", "image": DIGEST, "region": "eu-west-1"}, "s")
+    found = options(
+        {"stage": "sync", "target": "aws", "image": DIGEST, "domain": "shop.example.com", "region": "eu-west-1"}, "s"
+    )
     assert found.availability_zones == ("eu-west-1a", "eu-west-1b", "eu-west-1c")
 
 
@@ -103,10 +105,26 @@ def test_every_problem_is_said_at_once_with_key_value_and_remedy() -> None:
         ({"stage": "sync", "target": "aws", "image": DIGEST, "domain": "no dots"}, "domain is 'no dots'"),
         ({"stage": "sync", "target": "aws", "image": DIGEST, "certificate": CERTIFICATE}, "set domain"),
         ({"stage": "sync", "owner": "\n"}, "owner is '\\n'"),
+        ({"stage": "sync", "target": "aws", "image": DIGEST}, "domain is not set, target 'aws' needs it"),
+        ({"stage": "mesh", "target": "aws", "image": DIGEST, "system": "commerce"}, "domain is not set"),
+        ({"stage": "sync", "target": "aws", "image": DIGEST, "size": "huge"}, "size is 'huge'"),
+        (
+            {"stage": "sync", "target": "aws", "image": DIGEST, "api_cidrs": ["10.0.0.1/8"]},
+            "api_cidrs has '10.0.0.1/8'",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused(raw: dict[str, object], said: str) -> None:
     assert any(said in problem for problem in problems(raw)), problems(raw)
+
+
+def test_only_the_system_that_users_enter_by_needs_a_domain() -> None:
+    assert options({"stage": "mesh", "target": "aws", "image": DIGEST, "system": "payments"}, "s").domain is None
+
+
+def test_the_kubernetes_api_can_be_closed_to_the_outside() -> None:
+    raw = {"stage": "sync", "target": "aws", "image": DIGEST, "domain": "shop.example.com", "api_cidrs": ["none"]}
+    assert options(raw, "s").api_cidrs == ("none",)
 
 
 def test_a_secret_is_not_repeated() -> None:
