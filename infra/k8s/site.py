@@ -1,7 +1,7 @@
 """Where is a stage put, and what does it find there? Everything that the model does not say. (pure)
 
-A value that only the cloud knows (a `pulumi.Output`) may stand for any value in `Site.env`, `annotations` and
-`Collector`: the renderers pass it on as it is.
+A value that only the cloud knows (a `pulumi.Output`) may stand for any value in `Site.env` and in
+annotations: the renderers pass it on as it is.
 """
 
 from __future__ import annotations
@@ -120,6 +120,8 @@ class Site:
     canaries: Mapping[str, Canary] = field(default_factory=dict)
     replicas: tuple[int, int] = (2, 6)
     """Fewest and most pods of a service."""
+    trust_domain: str = ""
+    """First part of every identity in the mesh; '': the model's."""
     broker_image: str = BROKER_IMAGE
     database_image: str = DATABASE_IMAGE
     storage_class: str | None = None
