@@ -11,7 +11,11 @@ from infra.aws.target import AwsTarget, shared_config
 from infra.aws.testing import FakeWorkspace
 from suite import bootstrap, cli, clouds
 
-STACK_FILE = "config:\n  staged-decoupling:image: repository:1\n  staged-decoupling:domain: shop.example.com\n  aws:region: eu-west-1\n"
+STACK_FILE = """config:
+  staged-decoupling:image: repository:1
+  staged-decoupling:domain: shop.example.com
+  aws:region: eu-west-1
+"""
 
 
 @pytest.fixture
