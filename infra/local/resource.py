@@ -58,11 +58,11 @@ class Resource:
     def needs(self) -> frozenset[tuple[str, str]]:
         """(kind, name) of every resource that must exist before, besides the deployment."""
         found = {(ref.kind, ref.name) for value in (*self.env.values(), *self.args) for ref in refs(value)}
-        found |= {(kind, str(self.inputs[key])) for key, kind in _NEEDS.get(self.kind, ()) if self.inputs.get(key)}
+        found |= {(kind, str(self.inputs[key])) for key, kind in NAMING.get(self.kind, ()) if self.inputs.get(key)}
         return frozenset((found | self.after) - {("deployment", "")})
 
 
-_NEEDS: Mapping[str, tuple[tuple[str, str], ...]] = {
+NAMING: Mapping[str, tuple[tuple[str, str], ...]] = {
     "service": (("cluster", "cluster"), ("database", "database")),
     "queue": (("broker", "broker"), ("dead_letters", "queue")),
     "topic": (("broker", "broker"),),
@@ -77,26 +77,29 @@ def wire(name: str, caller: str, callee: str) -> Resource:
 
 def value_of(text: str) -> Value:
     """A text with tokens as texts and references."""
-    parts: list[str | Ref] = []
+    pieces: list[str | Ref] = []
     end = 0
     for match in _TOKEN.finditer(text):
-        parts += [text[end : match.start()], Ref(*match.groups())]
+        pieces += [text[end : match.start()], Ref(*match.groups())]
         end = match.end()
-    found = tuple(part for part in (*parts, text[end:]) if part != "")
+    found = tuple(piece for piece in (*pieces, text[end:]) if piece != "")
     if len(found) == 1:
         return found[0]
     return Joined(found) if found else ""
 
 
+def parts(value: Value) -> tuple[str | Ref, ...]:
+    """A value's texts and references, one after the other."""
+    return value.parts if isinstance(value, Joined) else (value,)
+
+
 def refs(value: Value) -> tuple[Ref, ...]:
     """The references in a value."""
-    parts = value.parts if isinstance(value, Joined) else (value,)
-    return tuple(part for part in parts if isinstance(part, Ref))
+    return tuple(part for part in parts(value) if isinstance(part, Ref))
 
 
 def resolve(value: Value, outputs: Mapping[tuple[str, str], Mapping[str, object]]) -> str:
     """The text, given what the resources said after they were created. Raise KeyError for an unknown one."""
-    parts = value.parts if isinstance(value, Joined) else (value,)
     return "".join(
-        str(outputs[part.kind, part.name][part.attribute]) if isinstance(part, Ref) else part for part in parts
+        str(outputs[part.kind, part.name][part.attribute]) if isinstance(part, Ref) else part for part in parts(value)
     )
