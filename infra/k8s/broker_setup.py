@@ -21,7 +21,7 @@ PATIENCE_S = 300.0
 
 def setup(sqs: Any, sns: Any, plan: dict[str, Any]) -> None:
     """Make what is missing. Raise the SDK's errors."""
-    arns = {}
+    arns: dict[str, str] = {}
     for queue in plan["queues"]:  # dead-letter queues come first
         attributes = {"VisibilityTimeout": str(queue["visibility_timeout_s"])}
         if queue["dead_letters"]:

@@ -7,7 +7,7 @@
     for users       Gateway and VirtualService
 
 Istio itself is not made here. It is expected with its control plane and east-west gateway in `istio-system`, and with
-its ingress gateway in `istio-ingress`, each installed under the name that its chart's documentation uses.
+its ingress gateway where the site says, as Helm releases 'istio-eastwestgateway' and 'istio-ingress'.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from infra.k8s.mesh_traffic import (
 )
 from infra.k8s.names import PORT, host_of, labels, metadata, namespace_of, service_labels
 from infra.k8s.objects import namespaces
-from infra.k8s.policies import EAST_WEST_PORT, INGRESS_NAMESPACE, ISTIO_NAMESPACE
+from infra.k8s.policies import EAST_WEST_PORT, ISTIO_NAMESPACE
 from infra.k8s.site import IngressAt, Manifest, Site
 from stages.mesh import calls, crosses
 from stages.messaging import talkers
@@ -34,7 +34,8 @@ from stages.model import Stage
 
 EAST_WEST = "eastwestgateway"
 """What the chart makes of the release 'istio-eastwestgateway' for the label `istio`."""
-INGRESS = "ingressgateway"
+INGRESS = "ingress"
+"""The same for the release 'istio-ingress'."""
 
 
 def door_of(site: Site) -> str:
@@ -112,7 +113,7 @@ def _users(stage: Stage, site: Site, here: list[str]) -> Iterator[Manifest]:
             "metadata": metadata(door_of(site), namespace_of(stage, site, entry), service_labels(stage, site, entry)),
             "spec": {
                 "hosts": [site.ingress.host],
-                "gateways": [f"{INGRESS_NAMESPACE}/{door_of(site)}"],
+                "gateways": [f"{site.ingress.gateway_namespace}/{door_of(site)}"],
                 # a user's request is never repeated on the user's behalf
                 "http": [{"route": [{"destination": destination}], "retries": {"attempts": 0}}],
             },
@@ -132,6 +133,6 @@ def _front_door(stage: Stage, site: Site, at: IngressAt) -> Manifest:
     return {
         "apiVersion": NETWORKING,
         "kind": "Gateway",
-        "metadata": metadata(door_of(site), INGRESS_NAMESPACE, labels(stage, site, INGRESS, "gateway", None)),
+        "metadata": metadata(door_of(site), at.gateway_namespace, labels(stage, site, INGRESS, "gateway", None)),
         "spec": {"selector": {"istio": INGRESS}, "servers": servers},
     }

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 
 from infra.k8s.ingress import entries
 from infra.k8s.names import PORT, labels, metadata, namespace_of, selector, service_labels
-from infra.k8s.policies import INGRESS_NAMESPACE
 from infra.k8s.site import Manifest, Site
 from stages.mesh import allowed
 from stages.model import Stage
 
 SECURITY = "security.istio.io/v1"
-INGRESS_GATEWAY = "istio-ingressgateway"
-"""Helm release and so ServiceAccount of the gateway through which users come in."""
+INGRESS_GATEWAY = "istio-ingress"
+"""Helm release, and so ServiceAccount, of the gateway through which users come in."""
 
 
 def principal(stage: Stage, site: Site, service: str) -> str:
@@ -53,7 +52,7 @@ def authorizations(stage: Stage, site: Site, service: str) -> Iterator[Manifest]
     if callers:
         yield _allow(stage, site, service, service, callers)
     if service in entries(stage) and site.ingress is not None:
-        gateway = _principal(stage, site, INGRESS_NAMESPACE, INGRESS_GATEWAY)
+        gateway = _principal(stage, site, site.ingress.gateway_namespace, INGRESS_GATEWAY)
         yield _allow(stage, site, service, f"{service}-users", [gateway])
 
 

@@ -31,8 +31,6 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 DATABASE, DATABASE_PORT = "postgres", 5432
 ISTIO_NAMESPACE = "istio-system"
 """Of the control plane and the east-west gateway."""
-INGRESS_NAMESPACE = "istio-ingress"
-"""Of the gateway through which users come in, in stage mesh."""
 EAST_WEST_PORT = 15443
 DISCOVERY_PORT = 15012
 MERGED_METRICS_PORT = 15020
@@ -159,7 +157,7 @@ def _users(stage: Stage, site: Site) -> list[dict[str, Any]]:
     if site.ingress is None:
         return []
     if stage.mesh:
-        return [_namespace(INGRESS_NAMESPACE)]
+        return [_namespace(site.ingress.gateway_namespace)]
     return [
         *(_namespace(name) for name in site.ingress.from_namespaces),
         *({"ipBlock": {"cidr": cidr}} for cidr in site.ingress.from_cidrs),

@@ -72,6 +72,8 @@ class IngressAt:
     """Where the controller's pods are; ..."""
     from_cidrs: tuple[str, ...] = ()
     """... or its addresses, where it is no pod."""
+    gateway_namespace: str = "istio-ingress"
+    """Stage mesh: where the mesh's own gateway for users is; its Helm release is called 'istio-ingress'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

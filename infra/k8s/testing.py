@@ -45,7 +45,7 @@ def _naming(manifest: Manifest) -> Iterator[str]:
 
 
 def _kubernetes(manifest: Manifest) -> Iterator[str]:
-    import kubernetes_validate
+    import kubernetes_validate  # type: ignore[import-untyped]  # only where tests run, and without types
 
     try:
         kubernetes_validate.validate(json.loads(json.dumps(manifest)), KUBERNETES, strict=True)
@@ -54,7 +54,7 @@ def _kubernetes(manifest: Manifest) -> Iterator[str]:
 
 
 def _istio(manifest: Manifest) -> Iterator[str]:
-    import jsonschema
+    import jsonschema  # type: ignore[import-untyped]
 
     key = f"{manifest['apiVersion']} {manifest['kind']}"
     if key not in _istio_schemas():
