@@ -88,8 +88,25 @@ def list_(
 
 
 @app.command()
-def show(stage: Annotated[str, typer.Argument(metavar="STAGE")], as_json: Json = False) -> None:
+def show(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="Such as mesh; with --cost aws-mesh.")],
+    cost: Annotated[bool, typer.Option("--cost", help="What it costs on AWS in a month: an estimate.")] = False,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="production|trial", help="With --cost; default: production.")
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option("--broker", metavar="sqs|kafka", help="With --cost; default: sqs.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """One stage: systems, operations, channels, promises it cannot keep, and what each fault is predicted to break."""
+    if cost:
+        from suite.estimate import page
+
+        _print(page(stage, size or "production", broker or "sqs"), as_json)
+        return
+    if size or broker:
+        raise BadInput(["--size and --broker are for an estimate: say --cost too"])
     from suite import show as text
     from suite.bootstrap import fault_catalogue
 
@@ -473,6 +490,9 @@ def _stage(name: str) -> Stage:
     from suite.plan import unknown
 
     if name not in STAGES:
+        aws = name.removeprefix("aws-")
+        if aws in STAGES:
+            raise BadInput([f"{name!r} is stage {aws!r} on AWS: 'stages show {name} --cost' tells what it costs"])
         raise BadInput([unknown("stage", name, list(STAGES), "stages list")])
     return STAGES[name]
 
