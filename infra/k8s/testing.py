@@ -45,16 +45,34 @@ def _naming(manifest: Manifest) -> Iterator[str]:
 
 
 def _kubernetes(manifest: Manifest) -> Iterator[str]:
-    import kubernetes_validate  # type: ignore[import-untyped]  # only where tests run, and without types
+    validator = _kubernetes_validator(manifest["kind"], manifest["apiVersion"])
+    for error in validator.iter_errors(json.loads(json.dumps(manifest))):
+        yield f"{error.json_path}: {error.message}"
 
-    try:
-        kubernetes_validate.validate(json.loads(json.dumps(manifest)), KUBERNETES, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        yield str(error)
+
+@cache
+def _kubernetes_validator(kind: str, api_version: str) -> Any:
+    """As `kubernetes_validate.validate` makes it, but once per kind: reading the definitions takes most of the time.
+
+    Raise FileNotFoundError for a kind that Kubernetes does not know.
+    """
+    import jsonschema  # type: ignore[import-untyped]  # only where tests run, and without types
+    import referencing
+    from kubernetes_validate.utils import schema_contents  # type: ignore[import-untyped]
+
+    folder = f"kubernetes-json-schema/v{KUBERNETES}.0-local-strict"
+    group = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
+    parts = [
+        schema_contents(f"{folder}/{name}.json", KUBERNETES) for name in (f"{kind.lower()}-{group}", "_definitions")
+    ]
+    registry: Any = referencing.Registry().with_resources(
+        (contents["$id"], referencing.Resource.from_contents(contents)) for contents in parts
+    )
+    return jsonschema.Draft202012Validator(parts[0], registry=registry)
 
 
 def _istio(manifest: Manifest) -> Iterator[str]:
-    import jsonschema  # type: ignore[import-untyped]
+    import jsonschema
 
     key = f"{manifest['apiVersion']} {manifest['kind']}"
     if key not in _istio_schemas():
