@@ -209,6 +209,8 @@ class _Cloud(mocks.Mocks):
 
     def call(self, args: mocks.MockCallArgs) -> Any:
         self._recorded.calls.append(args.token)
+        if args.token == "aws:lb/getLoadBalancer:getLoadBalancer":
+            return {**args.args, "arnSuffix": f"app/{args.args['name']}/0123456789abcdef"}
         return CALLS.get(args.token, {})
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
@@ -238,19 +240,21 @@ def answers(type_: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     >>> answers("aws:sqs/queue:Queue", "q", {"name": "shop-orders"})["arn"]
     'arn:aws:sqs:us-east-1:123456789012:shop-orders'
     """
+    if type_ == "kubernetes:networking.k8s.io/v1:Ingress":
+        host = f"k8s-{inputs['metadata']['name']}-1f2e3d4c5b-1234567890.{REGION}.elb.amazonaws.com"
+        return {"status": {"loadBalancer": {"ingress": [{"hostname": host}]}}}
     if not type_.startswith("aws:"):
         return {}
     service = type_.split(":")[1].split("/")[0]
-    called = str(inputs.get("name") or inputs.get("identifier") or name)
-    region = "" if service in ("iam", "s3", "route53") else REGION
-    place = f"{region}:{'' if service == 's3' else ACCOUNT}"
-    infix = _INFIX.get(type_, "")
-    found: dict[str, Any] = {"arn": f"arn:aws:{_SERVICE.get(service, service)}:{place}:{infix}{called}"}
-    return found | _more(type_, called, found["arn"])
+    called = str(next((inputs[key] for key in _NAMES if inputs.get(key)), name))
+    place = f"{'' if service in _GLOBAL else REGION}:{ACCOUNT}"
+    arn = f"arn:aws:{_SERVICE.get(service, service)}:{place}:{_INFIX.get(type_, '')}{called}{_SUFFIX.get(type_, '')}"
+    return {"arn": arn, **_MORE.get(type_, _nothing)(called, inputs)}
 
 
-_SERVICE = {"cloudwatch": "cloudwatch", "lb": "elasticloadbalancing", "msk": "kafka", "alb": "elasticloadbalancing"}
-
+_NAMES = ("name", "identifier", "clusterName")
+_GLOBAL = frozenset({"iam", "route53"})
+_SERVICE = {"lb": "elasticloadbalancing", "msk": "kafka"}
 _INFIX = {
     "aws:iam/role:Role": "role/",
     "aws:iam/policy:Policy": "policy/",
@@ -259,43 +263,74 @@ _INFIX = {
     "aws:ecr/repository:Repository": "repository/",
     "aws:kms/key:Key": "key/",
     "aws:msk/cluster:Cluster": "cluster/",
+    "aws:msk/configuration:Configuration": "configuration/",
+    "aws:acm/certificate:Certificate": "certificate/",
     "aws:cloudwatch/logGroup:LogGroup": "log-group:",
     "aws:cloudwatch/metricAlarm:MetricAlarm": "alarm:",
     "aws:ec2/vpc:Vpc": "vpc/",
     "aws:ec2/subnet:Subnet": "subnet/",
 }
+_SUFFIX = {"aws:msk/cluster:Cluster": "/uuid", "aws:msk/configuration:Configuration": "/uuid"}
+
+_Answer = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 
 
-def _more(type_: str, called: str, arn: str) -> dict[str, Any]:
-    match type_:
-        case "aws:sqs/queue:Queue":
-            return {"url": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{called}"}
-        case "aws:eks/cluster:Cluster":
-            return {
-                "endpoint": f"https://{called}.eks.{REGION}.amazonaws.com",
-                "certificateAuthority": {"data": "Q0E="},
-                "identities": [{"oidcs": [{"issuer": f"https://oidc.eks.{REGION}.amazonaws.com/id/{called}"}]}],
-                "vpcConfig": {"clusterSecurityGroupId": f"sg-{called}"},
-            }
-        case "aws:rds/instance:Instance":
-            host = f"{called}.mock.{REGION}.rds.amazonaws.com"
-            return {
-                "address": host,
-                "endpoint": f"{host}:5432",
-                "port": 5432,
-                "resourceId": f"db-{called}",
-                "masterUserSecrets": [
-                    {"secretArn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{called}", "kmsKeyId": "k"}
-                ],
-            }
-        case "aws:ecr/repository:Repository":
-            return {"repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{called}", "registryId": ACCOUNT}
-        case "aws:msk/cluster:Cluster":
-            return {"bootstrapBrokersSaslIam": f"b-1.{called}:9098,b-2.{called}:9098", "clusterUuid": "uuid"}
-        case "aws:kms/key:Key":
-            return {"keyId": arn.rpartition("/")[2]}
-        case _:
-            return {}
+def _nothing(_called: str, _inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def _eks(called: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "endpoint": f"https://{called}.eks.{REGION}.amazonaws.com",
+        "certificateAuthority": {"data": "Q0E="},
+        "identities": [{"oidcs": [{"issuer": f"https://oidc.eks.{REGION}.amazonaws.com/id/{called}"}]}],
+        "vpcConfig": {**inputs.get("vpcConfig", {}), "clusterSecurityGroupId": f"sg-{called}"},
+    }
+
+
+def _rds(called: str, _inputs: Mapping[str, Any]) -> dict[str, Any]:
+    host = f"{called}.mock.{REGION}.rds.amazonaws.com"
+    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{called}"
+    return {
+        "address": host,
+        "endpoint": f"{host}:5432",
+        "port": 5432,
+        "resourceId": f"db-{called}",
+        "masterUserSecrets": [{"secretArn": secret, "secretStatus": "active"}],
+    }
+
+
+def _acm(_called: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    domain = inputs["domainName"]
+    proof = {
+        "domainName": domain,
+        "resourceRecordName": f"_proof.{domain}.",
+        "resourceRecordType": "CNAME",
+        "resourceRecordValue": "_value.acm-validations.aws.",
+    }
+    return {"domainValidationOptions": [proof]}
+
+
+_MORE: Mapping[str, _Answer] = {
+    "aws:acm/certificate:Certificate": _acm,
+    "aws:ec2/vpc:Vpc": lambda _called, _inputs: {"ownerId": ACCOUNT},
+    "aws:ecr/repository:Repository": lambda called, _inputs: {
+        "repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{called}",
+        "registryId": ACCOUNT,
+    },
+    "aws:eks/cluster:Cluster": _eks,
+    "aws:kms/key:Key": lambda called, _inputs: {"keyId": called},
+    "aws:msk/cluster:Cluster": lambda called, _inputs: {
+        "bootstrapBrokersSaslIam": ",".join(
+            f"b-{n}.{called}.mock.kafka.{REGION}.amazonaws.com:9098" for n in (1, 2, 3)
+        ),
+        "clusterUuid": "uuid",
+    },
+    "aws:msk/configuration:Configuration": lambda _called, _inputs: {"latestRevision": 1},
+    "aws:rds/instance:Instance": _rds,
+    "aws:sqs/queue:Queue": lambda called, _inputs: {"url": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{called}"},
+}
+"""Type -> what its provider answers besides an ARN."""
 
 
 def _secret(value: Any) -> bool:

@@ -24,6 +24,9 @@ VERSION = "1.35"
 NODE_POOLS = ("general-purpose", "system")
 """AWS's own: amd64, on demand. `system` also takes arm64, for what tolerates CriticalAddonsOnly."""
 
+ADDONS = ("metrics-server",)
+"""What autoscalers read, and Auto Mode does not bring."""
+
 LOGS = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 
 _MANAGED = "arn:aws:iam::aws:policy/"
@@ -114,10 +117,14 @@ class Cluster(pulumi.ComponentResource):
             # Deleting goes the other way round: without its role a cluster cannot clean up its load balancers.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[logs, *granted, *may]),
         )
+        for addon in ADDONS:
+            eks.Addon(
+                f"{cluster}-{addon}", cluster_name=made.name, addon_name=addon, tags=tags(options), opts=self._below
+            )
         self.name, self.endpoint = made.name, made.endpoint
-        self.security_group = made.vpc_config.apply(lambda config: config["cluster_security_group_id"])
+        self.security_group = made.vpc_config.apply(lambda config: config.cluster_security_group_id)
         self.kubeconfig = pulumi.Output.all(
-            made.name, made.endpoint, made.certificate_authority.apply(lambda authority: authority["data"])
+            made.name, made.endpoint, made.certificate_authority.apply(lambda authority: authority.data)
         ).apply(lambda known: kubeconfig(known[0], known[1], known[2], options.region))
         self.register_outputs({"name": self.name, "endpoint": self.endpoint})
 

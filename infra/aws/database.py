@@ -150,7 +150,7 @@ class Database(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, protect=sizing.protected, depends_on=logs),
         )
         self.address, self.arn, self._resource_id = made.address, made.arn, made.resource_id
-        self.secret = made.master_user_secrets.apply(lambda secrets: secrets[0]["secret_arn"])
+        self.secret = made.master_user_secrets.apply(lambda secrets: secrets[0].secret_arn)
         self.register_outputs({"address": self.address})
 
     def user(self, service: str) -> pulumi.Output[str]:
