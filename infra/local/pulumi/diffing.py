@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from infra.local.errors import Invalid
 from infra.local.pulumi.kinds import IDENTITY, Kind
 
 DRIFTED = frozenset({"exited", "missing", "down-by-fault", "paused"})
@@ -57,10 +58,14 @@ def differences(kind: Kind, olds: Mapping[str, Any], news: Mapping[str, Any]) ->
 
 
 def seen_inputs(kind: Kind, recorded: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded inputs, but where the cloud was asked for something else since: that."""
-    if not recorded.keys() - set(IDENTITY):
+    """The recorded inputs, but where the cloud was asked for something else since: that.
+
+    Inputs that are not whole are those of a resource that is being imported: it has what the cloud says.
+    """
+    try:
+        known = kind.normal(recorded)
+    except Invalid:
         return {**recorded, **{key: value for key, value in said.items() if value not in (None, [], {})}}
-    known = kind.normal(recorded)
     changed = {key: value for key, value in said.items() if key in kind.inputs and value != known.get(key)}
     kept = {key: value for key, value in recorded.items() if key not in changed}
     return kept | {key: value for key, value in changed.items() if value is not None}

@@ -66,8 +66,12 @@ class Kind:
     def problems(self, inputs: Body) -> list[str]:
         """What is wrong with all inputs, name and deployment included; empty if nothing is."""
         deployment, name = str(inputs.get("deployment", "")), str(inputs.get("name", ""))
+        looks: tuple[Callable[[], object], ...] = (
+            lambda: self._check_names(deployment, name),
+            lambda: self.read(name, self.body(inputs)),
+        )
         found: list[str] = []
-        for look in (lambda: self._check_names(deployment, name), lambda: self.read(name, self.body(inputs))):
+        for look in looks:
             try:
                 look()
             except Invalid as error:

@@ -143,7 +143,8 @@ class Engine:
 
     def recorded(self, kind: str, name: str) -> dict[str, Any]:
         """The outputs of a resource in the state."""
-        return json_format.MessageToDict(self.state[self.urn(f"stages:local:{kind}", name)].outputs)
+        found: dict[str, Any] = json_format.MessageToDict(self.state[self.urn(f"stages:local:{kind}", name)].outputs)
+        return found
 
     @property
     def project_and_stack(self) -> tuple[str, str]:
@@ -164,7 +165,7 @@ class Engine:
         return [ended.stderr.strip()] if ended.returncode else []
 
 
-class _Operation(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineServicer):  # type: ignore[misc]
+class _Operation(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineServicer):
     """What the program is answered during one operation."""
 
     def __init__(self, engine: Engine, provider: Any, preview: bool) -> None:
