@@ -243,6 +243,8 @@ def answers(type_: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     if type_ == "kubernetes:networking.k8s.io/v1:Ingress":
         host = f"k8s-{inputs['metadata']['name']}-1f2e3d4c5b-1234567890.{REGION}.elb.amazonaws.com"
         return {"status": {"loadBalancer": {"ingress": [{"hostname": host}]}}}
+    if type_.startswith("stages:local:"):
+        return _tokens(type_, name, inputs)
     if not type_.startswith("aws:"):
         return {}
     service = type_.split(":")[1].split("/")[0]
@@ -273,6 +275,16 @@ _INFIX = {
 _SUFFIX = {"aws:msk/cluster:Cluster": "/uuid", "aws:msk/configuration:Configuration": "/uuid"}
 
 _Answer = Callable[[str, Mapping[str, Any]], dict[str, Any]]
+
+
+def _tokens(type_: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a resource of the local cloud: what refers to its outputs before they are known."""
+    from infra.local.pulumi.kinds import DEPLOYMENT, kind_of
+    from infra.local.resource import Ref
+
+    kind = kind_of(type_)
+    known_by = "" if kind.name == DEPLOYMENT else name
+    return {output: Ref(kind.name, known_by, output).token for output in kind.outputs_of(inputs)}
 
 
 def _nothing(_called: str, _inputs: Mapping[str, Any]) -> dict[str, Any]:

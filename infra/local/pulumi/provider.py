@@ -13,7 +13,7 @@ from pulumi.provider.experimental import provider as api
 
 from infra.local.client import LocalCloud
 from infra.local.errors import CloudError, Conflict, NotFound
-from infra.local.pulumi.diffing import UNKNOWN, Difference, differences, seen_inputs
+from infra.local.pulumi.diffing import DRIFTED, UNKNOWN, Difference, differences, seen_inputs
 from infra.local.pulumi.kinds import DEPLOYMENT, EDGE, IDENTITY, Kind, kind_of
 from infra.local.pulumi.values import Properties, plain_map, property_map, supposed
 from infra.local.settled import record_of, until_settled
@@ -100,7 +100,8 @@ class LocalProvider(api.Provider):
         olds = plain_map(request.olds)
         if request.preview:
             names = kind.outputs_of(supposed(news))
-            expected = {n: UNKNOWN if n in kind.moving or n not in olds else olds[n] for n in names if n != "state"}
+            moving = {*kind.moving, *({"state"} if olds.get("state") in DRIFTED else ())}
+            expected = {name: olds.get(name, UNKNOWN) if name not in moving else UNKNOWN for name in names}
             return api.UpdateResponse(_state(news, expected, request.news))
         outputs = await self._working(lambda: self._put(kind, news, olds))
         return api.UpdateResponse(_state(news, outputs, request.news))
