@@ -59,11 +59,11 @@ def login(plan: Mapping[str, Any], secret: str) -> dict[str, Any]:
 
 
 def main(path: str) -> None:
-    import boto3
     import psycopg  # type: ignore[import-not-found,unused-ignore]  # an extra, in the image
+    from botocore.session import get_session
 
     plan = json.loads(Path(path).read_text(encoding="utf-8"))
-    secrets = boto3.client("secretsmanager", region_name=plan["region"])
+    secrets = get_session().create_client("secretsmanager", region_name=plan["region"])
     with psycopg.connect(
         **login(plan, secrets.get_secret_value(SecretId=plan["secret"])["SecretString"])
     ) as connection:

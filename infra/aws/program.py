@@ -264,11 +264,14 @@ class _OneCluster:
             provider,
             depends_on=[*there, *self._identified],
         )
-        ready = [*there, *self._identified, *secrets.values(), *made.values()]
-        rest = register([_with_status(m) for m in manifests if m["kind"] != "Namespace"], provider, depends_on=ready)
+        ready = [*self._identified, *secrets.values(), *made.values()]
+        rest = [_with_status(m) for m in manifests if m["kind"] != "Namespace"]
+        # what lives in the namespace waits for it; only pods wait for roles, databases and addresses
+        register([m for m in rest if m["kind"] == "Deployment"], provider, depends_on=[*there, *ready])
+        others = register([m for m in rest if m["kind"] != "Deployment"], provider, depends_on=there)
         self._hosts = {
             name.partition("/")[2].removesuffix("-ingress"): _host(resource)
-            for name, resource in rest.items()
+            for name, resource in others.items()
             if name.endswith("-ingress")
         }
 

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 import sqlalchemy.dialects.sqlite  # most often needed, and a tenth of a second: once for all that are forked
 
 from workloads import deadline
-from workloads.adapters import sql_outbox
+from workloads.adapters import rds, sql_outbox
 from workloads.adapters.sql_outbox import Outbox, Row, StoredOutbox
 from workloads.adapters.sql_records import RecordTable, record_table
 from workloads.domain import Record
@@ -123,6 +123,8 @@ class SqlRepository:
         self._engine = sa.create_engine(url, **({} if sqlite else {"pool_pre_ping": True}))
         if sqlite:
             _for_sqlite(self._engine)
+        else:
+            rds.use_tokens(self._engine)
         self._pool = ThreadPoolExecutor(1 if sqlite else POOL_THREADS, thread_name_prefix="database")
         self._tries_at_once = sqlite
         self._at_once: sa.Connection | None = None
