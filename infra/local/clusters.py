@@ -56,6 +56,7 @@ class Clusters:
             "name": name,
             "state": "exited" if seen is None else "paused" if seen == "T" else "running",
             "network": cluster.spec.network,
+            "ports": self._context.state.ranges.get(name),
             "pid": cluster.host.pid if cluster.host and seen else None,
         }
 

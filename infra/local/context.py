@@ -43,6 +43,8 @@ class Context:
         """Set when the deployment is torn down: whatever ends from now on is meant to."""
         self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._background: set[asyncio.Task[None]] = set()
+        for claimed in self._ranges():
+            ports.claim(claimed)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -61,6 +63,25 @@ class Context:
 
     def log_of(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.log"
+
+    def reserve(self, name: str) -> int:
+        """A port of, or into, a service or a part of a mesh: of its cluster's range, if it is in a cluster.
+
+        Raise Unavailable if there is none left.
+        """
+        cluster = self.state.cluster_of(name)
+        if cluster is not None and cluster not in self.state.ranges and (claimed := self.ports.claim()):
+            self.state.ranges[cluster] = (claimed[0], claimed[-1])
+        mine = self.state.ranges.get(cluster or "")
+        return self.ports.reserve(self.taken_ports(), range(mine[0], mine[1] + 1) if mine else None)
+
+    def give_back_ranges(self) -> None:
+        """Let others have them: nothing of the deployment listens any more."""
+        for claimed in self._ranges():
+            self.ports.give_back(claimed)
+
+    def _ranges(self) -> list[range]:
+        return [range(first, last + 1) for first, last in self.state.ranges.values()]
 
     def taken_ports(self) -> set[int]:
         """Ports promised to something of this deployment, in use or not."""

@@ -241,6 +241,7 @@ class Deployed:
                 self.context.ports.release(service.instance.port)
         for name in self.state.ports:
             self.named_ports.release(name)
+        self.context.give_back_ranges()
         self._remove_files()
         return left
 

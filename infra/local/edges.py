@@ -31,7 +31,7 @@ class Edges:
         async with self._context.lock("wire", name):
             known = self._state.wires.get(name)
             if known is None:
-                port = self._context.ports.reserve(self._context.taken_ports())
+                port = self._context.reserve(spec.to or spec.callee)
                 known = self._state.wires[name] = Wire(spec, port)
             try:
                 known.spec = spec

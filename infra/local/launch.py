@@ -45,7 +45,7 @@ class Launcher:
         ports = self._context.ports
         path = self._context.log_of(name)
         old = preferred is not None and ports.hold(preferred)
-        port = preferred if preferred is not None and old else ports.reserve(self._context.taken_ports())
+        port = preferred if preferred is not None and old else self._context.reserve(name)
         if spec.role in ENVOYS and (service.instance is None or service.instance.port != port):
             (Path(spec.args[0]) / BOOTSTRAP).unlink(missing_ok=True)  # it names another port: wait for a new one
         instance = Instance(port, size_of(path))

@@ -20,7 +20,7 @@ class NamedPorts:
         mine = self._ports.setdefault(service, {})
         missing = [name for name in names if name not in mine]
         for name in missing:
-            mine[name] = self._context.ports.reserve(self._context.taken_ports())
+            mine[name] = self._context.reserve(service)
         if missing:
             self._context.save()
         return self.get(service)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,8 @@ from urllib.parse import urlsplit
 from infra.local.faultspec import Fault
 from infra.local.home import read_json, write_atomically
 from infra.local.processes import ProcessId
-from stages.mesh import STABLE
+from stages.catalogue import STAGES
+from stages.mesh import STABLE, gateway_of, sidecar_of
 
 FORMAT = 1
 
@@ -236,12 +238,19 @@ class DeploymentState:
     registries: dict[str, Broker] = field(default_factory=dict)
     ports: dict[str, dict[str, int]] = field(default_factory=dict)
     """By service and name."""
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """First and last port of a cluster's own, by cluster; those for which there was no room are not there."""
     services: dict[str, Service] = field(default_factory=dict)
     canaries: dict[str, Canary] = field(default_factory=dict)
     """By service."""
     afflictions: dict[str, dict[str, str]] = field(default_factory=dict)
     """What control planes do wrong on purpose, by lease."""
     leases: dict[str, Lease] = field(default_factory=dict)
+
+    def cluster_of(self, name: str) -> str | None:
+        """Where a service, or a part of a mesh, runs or will run; None for what is in no cluster."""
+        service = self.services.get(name)
+        return service.spec.cluster if service else _homes(self.stage).get(name.replace("-canary", ""))
 
     def hosted(self, name: str) -> Broker | None:
         """A broker or registry: what has a host process and a port of its own."""
@@ -265,6 +274,17 @@ class DeploymentState:
         return state
 
 
+@cache
+def _homes(stage: str) -> Mapping[str, str]:
+    """Cluster of every service, sidecar and gateway that a stage will have."""
+    known = STAGES.get(stage)
+    if known is None:
+        return {}
+    homes = {service.name: known.cluster_of(service.name) for service in known.services}
+    beside = {sidecar_of(name): cluster for name, cluster in homes.items()}
+    return homes | beside | {gateway_of(cluster.name): cluster.name for cluster in known.clusters}
+
+
 def _fields(record: Any) -> dict[str, Any]:
     """A record's fields; a third of the time that `asdict` takes, and a start writes the state some 200 times."""
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
@@ -286,6 +306,7 @@ def _from_json(raw: dict[str, Any]) -> DeploymentState:
         subscriptions={k: _subscription(v) for k, v in raw.get("subscriptions", {}).items()},
         wires={k: Wire(WireSpec(**v["spec"]), v["port"]) for k, v in raw["wires"].items()},
         ports=raw.get("ports", {}),
+        ranges={k: (first, last) for k, (first, last) in raw.get("ranges", {}).items()},
         services={k: _service(v) for k, v in raw["services"].items()},
         canaries={k: Canary(**v) for k, v in raw.get("canaries", {}).items()},
         afflictions=raw.get("afflictions", {}),

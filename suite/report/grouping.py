@@ -14,7 +14,7 @@ TITLES = {
     "wire": "one network path is bad",
     "dependency": "one database is slow or locked",
     "broker": "the broker or a message is bad",
-    "cluster": "a whole cluster is lost",
+    "cluster": "a whole cluster is lost, frozen or cut off",
     "mesh": "discovery, gateways, identity or a new version fail",
     "other": "other faults",
 }

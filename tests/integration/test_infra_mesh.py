@@ -21,7 +21,7 @@ from infra.local.mesh import envoy
 from infra.local.processes import carries, identify, stat_of
 from infra.local.target import LocalTarget
 from infra.local.testing import kill_daemon, until
-from infra.naming import TAG_CLUSTER
+from infra.naming import TAG_CLUSTER, USERS
 from stages.catalogue import MESH
 from stages.deployment import Deployment
 from stages.mesh import cluster_plan, control_of, gateway_of, link_of, sidecar_of
@@ -137,6 +137,24 @@ def test_every_cluster_has_a_group_and_a_tag_of_its_own_and_nobody_else_is_in_it
         groups.setdefault(part.cluster, set()).add(seen.group)
     assert all(len(group) == 1 for group in groups.values()), groups
     assert len(set.union(*groups.values())) == len(MESH.clusters)
+
+
+def test_every_cluster_has_a_range_of_ports_of_its_own_also_for_what_leads_into_it(world: World) -> None:
+    ranges = {r["name"]: r["ports"] for r in world.target.resources(NAME) if r["kind"] == "cluster"}
+    assert ranges.keys() == {cluster.name for cluster in MESH.clusters}
+    seen = world.target.get(NAME)
+    homes = {name: service.cluster for name, service in seen.services.items()} | {USERS: ""}
+    ports = [(service.cluster, service.url) for service in seen.services.values()]
+    ports += [(part.cluster, part.admin) for part in seen.parts.values()]
+    ports += [(part.cluster, f":{port}") for part in seen.parts.values() for port in part.ports.values()]
+    ports += [(homes[w.callee], w.listen) for w in seen.wires.values() if w.caller in homes and w.callee in homes]
+    ports += [(b, seen.wires[link_of(a, b)].listen) for a in ranges for b in ranges if a != b]
+    assert len(ports) > 60
+    for address, cluster in ((int(at.rpartition(":")[2]), cluster) for cluster, at in ports):
+        assert [name for name, (first, last) in ranges.items() if first <= address <= last] == [cluster]
+    regional = [w.listen for w in seen.wires.values() if w.callee in ("broker", "registry")]
+    for address in (int(at.rpartition(":")[2]) for at in regional):
+        assert not any(first <= address <= last for first, last in ranges.values())
 
 
 def test_control_planes_know_everybody_whom_their_cluster_calls(world: World) -> None:

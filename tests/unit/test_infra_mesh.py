@@ -14,7 +14,7 @@ from infra.local.errors import Invalid, NotFound
 from infra.local.home import Home, read_json
 from infra.local.inject_mesh import wires_between
 from infra.local.namedports import NamedPorts
-from infra.local.ports import Ports
+from infra.local.ports import SLICE, Ports
 from infra.local.processes import ProcessId, Reaper, identify
 from infra.local.record import record
 from infra.local.render import render
@@ -311,12 +311,32 @@ def test_the_state_of_a_mesh_is_read_back_as_written(tmp_path: Path) -> None:
     assert DeploymentState.read(tmp_path) == STATE
 
 
-def _context(tmp_path: Path) -> Context:
+def test_what_is_of_a_cluster_or_leads_into_it_has_a_port_of_its_range(tmp_path: Path) -> None:
+    allowed = range(29000, 29000 + 6 * SLICE)
+    context = _context(tmp_path, allowed)
+    of = {
+        "commerce": ["orders", "orders-sidecar", "orders-canary-sidecar", "commerce-gateway"],
+        "fulfilment": ["inventory-sidecar", "fulfilment-gateway"],
+    }
+    ports = {cluster: [context.reserve(name) for name in names] for cluster, names in of.items()}
+    assert context.state.ranges.keys() == of.keys()
+    for cluster, (first, last) in context.state.ranges.items():
+        assert all(first < port <= last for port in ports[cluster])
+    shared = context.reserve("registry")
+    assert not any(first <= shared <= last for first, last in context.state.ranges.values())
+    again = Context(context.home, context.state, Ports(allowed), Reaper())
+    assert context.state.ranges["commerce"][0] < again.reserve("accounts") <= context.state.ranges["commerce"][1]
+    for port in allowed:
+        context.ports.release(port)
+        again.ports.release(port)
+
+
+def _context(tmp_path: Path, allowed: range = range(24100, 24140)) -> Context:
     home = Home.at(tmp_path)
     home.create()
     (home.deployment("d") / "mesh" / "one").mkdir(parents=True)
     state = DeploymentState(name="d", stage="mesh", run_id="r", boot=boot_id(), authority=AuthoritySpec("x", ("one",)))
-    return Context(home, state, Ports(range(24100, 24140)), Reaper())
+    return Context(home, state, Ports(allowed), Reaper())
 
 
 def test_named_ports_stay_the_same_and_differ_from_all_others(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from infra.local import requests
 from infra.local.errors import CloudError, Conflict, Invalid, NotFound, Unavailable
 from infra.local.faultspec import KINDS, Fault
 from infra.local.home import Home, read_json, tail, write_atomically
-from infra.local.ports import Ports, port_range
+from infra.local.ports import SLICE, Ports, port_range, slices
 from infra.local.processes import ProcessId
 from infra.local.state import (
     Broker,
@@ -330,6 +330,41 @@ def test_two_holders_of_ports_never_get_the_same_one() -> None:
         one.release(port)
     for port in theirs:
         two.release(port)
+
+
+def test_ranges_of_clusters_leave_room_for_the_rest_and_do_not_overlap() -> None:
+    assert slices(range(24000, 24000 + SLICE)) == []
+    found = slices(range(20000, 21000))
+    assert [(s[0], s[-1]) for s in found[:2]] == [(20872, 20999), (20744, 20871)]
+    assert (len(found), {len(s) for s in found}) == (6, {SLICE})
+    assert len({port for claimed in found for port in claimed}) == 6 * SLICE
+
+
+def test_a_range_is_claimed_once_also_by_two_clouds_and_can_be_had_again() -> None:
+    allowed = range(28000, 28000 + 3 * SLICE)
+    one, two = Ports(allowed), Ports(allowed)
+    first, second = one.claim(), two.claim()
+    assert first is not None
+    assert second is not None
+    assert first != second
+    assert one.claim() is None, "both are had, and the rest is for what is in no cluster"
+    assert {one.reserve(within=first) for _ in range(5)} <= {*first[1:]}
+    assert one.reserve() not in first
+    two.give_back(second)
+    assert one.claim() == second
+    one.give_back(second)
+    assert one.claim(second) == second, "the next daemon takes over what the last one had"
+    for port in allowed:
+        one.release(port)
+
+
+def test_a_range_that_is_full_says_which_one() -> None:
+    ports = Ports(range(28500, 28500 + 2 * SLICE))
+    claimed = ports.claim()
+    assert claimed is not None
+    with pytest.raises(Unavailable, match=f"no free port between {claimed[0]} and {claimed[-1]} .* of one cluster"):
+        ports.reserve(taken=claimed, within=claimed)
+    ports.give_back(claimed)
 
 
 def test_a_port_that_was_had_before_can_be_had_again_and_taken_ones_are_left() -> None:
