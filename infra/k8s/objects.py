@@ -22,6 +22,7 @@ from infra.k8s.names import labels, metadata, namespace_of, shared_namespace, sy
 from infra.k8s.policies import allow_dns, default_deny, service_policy
 from infra.k8s.site import Manifest, Site
 from infra.k8s.workload import service_object, service_objects
+from stages.messaging import talkers
 from stages.model import Kind, Stage
 
 
@@ -63,10 +64,12 @@ def _namespaces(stage: Stage, site: Site, here: list[str]) -> Iterator[Manifest]
 
 def _shared(stage: Stage, site: Site, cluster: str | None) -> Iterator[Manifest]:
     """The broker belongs to nobody: in stage mesh it has a namespace of its own, and is in no system's cluster."""
+    if cluster is not None:
+        if site.broker is None and talkers(stage):
+            raise ValueError(f"cluster {cluster!r} is one of several: the broker that they share has to be given")
+        return  # and so have its queues
     made = tuple(broker_objects(stage, site))
     if made and stage.mesh:
-        if cluster is not None:
-            raise ValueError(f"cluster {cluster!r} is one of several: the broker that they share has to be given")
         yield from _walled(stage, site, shared_namespace(stage, site), None)
     yield from made
 

@@ -22,7 +22,7 @@ _SCHEMAS = Path(__file__).with_name("istio-1.31.1.json")
 _DURATION = re.compile(r"\d+(\.\d+)?s")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
-_CLUSTER_WIDE = frozenset({"Namespace", "ClusterRole", "ClusterRoleBinding"})
+_CLUSTER_WIDE = frozenset({"Namespace", "ClusterRole", "ClusterRoleBinding", "IngressClass"})
 
 
 def manifest_problems(manifest: Manifest) -> list[str]:
