@@ -264,7 +264,9 @@ class _OneCluster:
             provider,
             depends_on=[*there, *self._identified],
         )
-        ready = [*self._identified, *secrets.values(), *made.values()]
+        # an event that is published before its subscription stands is lost
+        carriers = [carrier for carrier in (self._messages, self._kafka) if carrier is not None]
+        ready = [*self._identified, *secrets.values(), *made.values(), *carriers]
         rest = [_with_status(m) for m in manifests if m["kind"] != "Namespace"]
         # what lives in the namespace waits for it; only pods wait for roles, databases and addresses
         register([m for m in rest if m["kind"] == "Deployment"], provider, depends_on=[*there, *ready])
