@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from infra.aws.bill import Load
-from infra.aws.cost import BROKERS, Estimate, path, prices, steps
+from infra.aws.cost import BROKERS, Estimate, path, possible, prices, steps
 from infra.aws.sizing import SIZES
 from stages.catalogue import STAGES
 from suite.ports import BadInput
@@ -37,6 +37,8 @@ def page(name: str, size: str, broker: str) -> Page:
         stage = named(name)
     except BadInput as error:
         raise BadInput([*error.problems, *problems]) from None
+    if not problems and not possible(STAGES[stage], broker):
+        problems.append(f"stage {stage!r} on AWS has no broker {broker!r}: leave out --broker")
     if problems:
         raise BadInput(problems)
     load = Load()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from infra.aws.alarm_plan import alarms
 from infra.aws.network_plan import interface_endpoints
 from infra.aws.sizing import Sizing
 from infra.k8s.objects import objects
@@ -42,8 +43,8 @@ class Load:
     """A month, through NAT gateways: what has no endpoint."""
     image_gb: float = 10
     """In the repository."""
-    kafka_days: float = 7
-    """For which topics keep messages."""
+    kafka_days: float = 4
+    """For which topics keep messages (`infra.aws.kafka.RETENTION_MS`)."""
     node_cpu: float = 1.9
     """Of an m6a.large (2 vCPU, 8 GiB) for pods, the rest is the system's."""
     node_memory_gib: float = 6.9
@@ -52,11 +53,13 @@ class Load:
     sidecar_cpu: float = 0.1
     """Istio's default requests of a sidecar, ..."""
     sidecar_memory_gib: float = 0.125
-    control_plane_cpu: float = 0.5
-    """... and of istiod, in every cluster of a mesh, ..."""
-    control_plane_memory_gib: float = 2
+    control_plane_cpu: float = 0.25
+    """... and ours of istiod, in every cluster of a mesh (`infra.aws.istio`), ..."""
+    control_plane_memory_gib: float = 0.5
     control_plane_pods: int = 2
     """... so many of them; a gateway has as many pods, of a sidecar's size."""
+    intermediates_per_month: float = 2
+    """Certificates that each cluster asks of the root (`infra.aws.trust.RENEWED_BEFORE`)."""
     poll_wait_s: float = 2
     """A consumer asks its queue again after so long without a message (`workloads.broker.sqs.WAIT_S`)."""
 
@@ -101,7 +104,8 @@ def bill(stage: Stage, sizing: Sizing, broker: str = "sqs", load: Load | None = 
         *_databases(stage, sizing),
         *(_kafka(stage, sizing, assumed) if broker == "kafka" else _sqs(stage, sizing, assumed)),
         *_between(stage, assumed),
-        *_watching(stage, assumed, sizing),
+        *_keys(stage, assumed),
+        *_watching(stage, sizing, broker, assumed),
     )
     return tuple(amount for amount in found if amount.units > 0)
 
@@ -194,7 +198,7 @@ def _databases(stage: Stage, sizing: Sizing) -> Iterator[Amount]:
         pieces=servers,
         monthly=sizing.database_gib,
     )
-    yield _used("databases", "master passwords", "secret", servers)
+    yield _used("databases", "master passwords, which RDS makes", "secret", servers)
 
 
 def servers_of(stage: Stage) -> tuple[str, ...]:
@@ -254,6 +258,10 @@ def _sqs(stage: Stage, sizing: Sizing, load: Load) -> Iterator[Amount]:
     yield _used("messages", "events, millions", "sns-publish", carried.published * millions)
     yield _used("messages", "events in order, millions", "sns-fifo-publish", carried.ordered_published * millions)
     yield _used("messages", "their deliveries, millions", "sns-fifo-delivery", carried.from_ordered * millions)
+    if sizing.interface_endpoints:
+        through = (carried.commands * 2 + carried.published + carried.ordered_published) * load.requests
+        through += (carried.delivered + carried.ordered_delivered) * load.requests
+        yield _used("messages", "through endpoints, GB", "endpoint-data", through * load.message_kb / GB)
 
 
 def _kafka(stage: Stage, sizing: Sizing, load: Load) -> Iterator[Amount]:
@@ -271,8 +279,7 @@ def _between(stage: Stage, load: Load) -> Iterator[Amount]:
     if not stage.mesh:
         return
     clusters = len(stage.clusters)
-    apart = [(c, share) for c, share in _calls(stage) if stage.cluster_of(c.caller) != stage.cluster_of(c.callee)]
-    entered = {stage.cluster_of(c.callee) for c, _ in apart}
+    apart = [(c, share) for c, share in _calls(stage) if _leaves(stage, c)]
     carried = sum(share for _, share in apart) * load.requests * 2 * load.answer_kb / GB
     yield _hourly(
         "between systems",
@@ -282,8 +289,9 @@ def _between(stage: Stage, load: Load) -> Iterator[Amount]:
         "aws:ec2transitgateway/vpcAttachment:VpcAttachment",
     )
     yield _used("between systems", "calls between systems, GB", "transit-data", carried)
-    yield _hourly("between systems", "east-west load balancers", "nlb", len(entered))
-    yield _hourly("between systems", "their capacity units", "nlb-lcu", max(len(entered), carried / HOURS))
+    yield _hourly("between systems", "east-west load balancers", "nlb", clusters)
+    # an NLCU takes 800 new connections a second, 100,000 open ones or 1 GB an hour: the largest counts
+    yield _hourly("between systems", "their capacity units", "nlb-lcu", carried / HOURS)
     yield _used(
         "between systems",
         "Cloud Map namespaces",
@@ -291,9 +299,56 @@ def _between(stage: Stage, load: Load) -> Iterator[Amount]:
         1,
         "aws:servicediscovery/privateDnsNamespace:PrivateDnsNamespace",
     )
+    yield _used(
+        "between systems",
+        "systems registered there",
+        "registered-instance",
+        clusters,
+        "aws:servicediscovery/instance:Instance",
+    )
 
 
-def _watching(stage: Stage, load: Load, sizing: Sizing) -> Iterator[Amount]:
+def _keys(stage: Stage, load: Load) -> Iterator[Amount]:
+    """What encrypts, and what a mesh trusts. A system by itself has its own keys; others share them."""
+    owners = len(stage.systems) if stage.mesh else 1
+    stores = len(servers_of(stage)) if stage.mesh else min(1, len(servers_of(stage)))
+    messages = bool(messaging(stage).queues)
+    keys = owners + stores + messages + bool(stage.mesh)  # platform, data, messages; of a mesh's backbone: letters
+    yield _used("keys and trust", "encryption keys", "kms-key", keys, "aws:kms/key:Key")
+    if not stage.mesh:
+        return
+    clusters = len(stage.clusters)
+    called = {stage.cluster_of(c.callee) for c in stage.channels if c.kind is Kind.CALL and _leaves(stage, c)}
+    yield _used(
+        "keys and trust",
+        "root in AWS Private CA",
+        "private-ca",
+        1,
+        "aws:acmpca/certificateAuthority:CertificateAuthority",
+    )
+    issued = clusters * load.intermediates_per_month
+    yield _used("keys and trust", "intermediates of clusters", "private-ca-certificate", issued)
+    yield _used(
+        "keys and trust",
+        "credentials of control planes",
+        "secret",
+        len(called),
+        "aws:secretsmanager/secret:Secret",
+    )
+
+
+def _watching(stage: Stage, sizing: Sizing, broker: str, load: Load) -> Iterator[Amount]:
+    planned = alarms(stage, broker)
+    yield Amount(
+        part="watching",
+        what="alarms, by metrics that they look at",
+        price="alarm",
+        pieces=len(planned),
+        monthly=sum(len(alarm.metrics) for alarm in planned) / len(planned),
+        resource="aws:cloudwatch/metricAlarm:MetricAlarm",
+    )
+    boards = len(stage.systems) if stage.mesh else 1
+    yield _used("watching", "dashboards", "dashboard", boards, "aws:cloudwatch/dashboard:Dashboard")
     logs = len(stage.clusters) * load.log_gb_per_cluster
     yield _used("watching", "logs, GB", "log-ingest", logs)
     # stored compressed to about 0.15 of what was collected (CloudWatch pricing, example 1 on logs)
@@ -309,6 +364,11 @@ def _calls(stage: Stage) -> Iterator[tuple[Channel, float]]:
     for channel in stage.channels:
         if channel.kind is Kind.CALL and channel.essential:
             yield channel, sum(stage.operation(name).weight for name in channel.operations) / total
+
+
+def _leaves(stage: Stage, channel: Channel) -> bool:
+    """Whether caller and callee are in different clusters."""
+    return stage.cluster_of(channel.caller) != stage.cluster_of(channel.callee)
 
 
 def _hourly(part: str, what: str, price: str, pieces: float, resource: str = "") -> Amount:

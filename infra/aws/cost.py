@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any
 
 from infra.aws.bill import Amount, Load, bill
-from infra.aws.sizing import SIZES, Sizing
+from infra.aws.sizing import Sizing
 from stages.catalogue import STAGES
 from stages.model import Stage
 
@@ -101,9 +101,14 @@ def estimate(stage: Stage, sizing: Sizing, broker: str = "sqs", load: Load | Non
     return Estimate(stage=stage.name, size=sizing.name, broker=broker, lines=lines)
 
 
+def possible(stage: Stage, broker: str) -> bool:
+    """Whether there is such a stage on AWS: brokers of Kafka are in a network, and a mesh has none that all share."""
+    return not (stage.mesh and broker == "kafka")
+
+
 def path(sizing: Sizing, broker: str = "sqs", load: Load | None = None) -> tuple[Estimate, ...]:
-    """Every stage, in the order of the path."""
-    return tuple(estimate(stage, sizing, broker, load) for stage in STAGES.values())
+    """Every stage that there is with a broker, in the order of the path."""
+    return tuple(estimate(stage, sizing, broker, load) for stage in STAGES.values() if possible(stage, broker))
 
 
 def steps(estimates: Sequence[Estimate]) -> tuple[dict[str, float], ...]:
@@ -116,8 +121,3 @@ def steps(estimates: Sequence[Estimate]) -> tuple[dict[str, float], ...]:
         found.append({part: delta for part, delta in change.items() if abs(delta) >= 0.005})
         before = parts
     return tuple(found)
-
-
-def sizing_of(name: str) -> Sizing:
-    """Raise KeyError for a size that is none."""
-    return SIZES[name]

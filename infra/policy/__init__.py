@@ -100,7 +100,7 @@ RULES = (
     ),
     Rule(
         name="probes",
-        summary="Every container of a Deployment has a readiness and a liveness probe.",
+        summary="Every container of a Deployment that takes calls has a readiness and a liveness probe.",
         scope=Scope.RESOURCE,
         check=probed,
     ),

@@ -28,6 +28,8 @@ WITHOUT_RESOURCE: Mapping[str, str] = {
     "sts:GetCallerIdentity": "asks who one is",
     "tag:GetResources": "a search has no ARN",
     "ec2:DescribeInstances": "EC2 lists have no ARN",
+    "ec2:DescribeNetworkAcls": "EC2 lists have no ARN",
+    "ec2:DescribeVpcs": "EC2 lists have no ARN",
     "ec2:DescribeSubnets": "EC2 lists have no ARN",
     "ec2:DescribeNetworkInterfaces": "EC2 lists have no ARN",
     "ec2:DescribeManagedPrefixLists": "EC2 lists have no ARN",

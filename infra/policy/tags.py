@@ -14,6 +14,7 @@ REQUIRED = ("owner", "stage")
 
 _UNTAGGABLE: Mapping[str, Sequence[str]] = {
     "acm": ("CertificateValidation",),
+    "acmpca": ("Certificate", "CertificateAuthorityCertificate", "Permission", "Policy"),
     "cloudwatch": ("Dashboard", "LogMetricFilter", "LogResourcePolicy", "LogStream"),
     "ec2": (
         "InternetGatewayAttachment",

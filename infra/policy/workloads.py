@@ -17,13 +17,17 @@ PROBES = {
 
 
 def probed(rows: Sequence[Row]) -> Iterator[Said]:
-    """A readiness and a liveness probe for every container of every Deployment; not for init containers, which end."""
+    """A readiness and a liveness probe for every container that takes calls, and in every Deployment for one at least.
+
+    A container beside it that has no port is asked for none: nobody calls it. Init containers end, and are not asked.
+    """
     for row in kubernetes(rows, "Deployment", "apps"):
-        containers = at(row.inputs, "spec", "template", "spec", "containers")
-        for container in items(containers):
-            if container is UNKNOWN:
-                yield Unjudged(row, "its containers are not known yet")
-                continue
+        containers = items(at(row.inputs, "spec", "template", "spec", "containers"))
+        if UNKNOWN in containers:
+            yield Unjudged(row, "its containers are not known yet")
+            continue
+        called = [c for c in containers if at(c, "ports")] or containers[:1]
+        for container in called:
             for probe, otherwise in PROBES.items():
                 if at(container, probe) is None:
                     name = at(container, "name")

@@ -405,6 +405,16 @@ def test_a_key_that_another_resource_will_have_is_a_key() -> None:
     assert judge(rows.values()) == ()
 
 
+def test_a_container_that_nobody_calls_is_asked_for_no_probes_unless_it_is_alone() -> None:
+    rows = good()
+    containers = rows["storefront"].inputs["spec"]["template"]["spec"]["containers"]
+    containers[0]["ports"] = [{"containerPort": 8080}]
+    containers.append({"name": "beside"})
+    assert judge(rows.values()) == ()
+    containers.pop(0)
+    assert {f.rule for f in judge(rows.values())} == {"probes"}
+
+
 def test_a_dead_letter_queue_is_one_because_another_queue_points_to_it() -> None:
     rows = good()
     put("orders-dlq", "redriveAllowPolicy", value=None)(rows)
