@@ -182,6 +182,9 @@ class _Operation(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.Engi
             hasSupport=request.id in ("secrets", "resourceReferences", "deletedWith")
         )
 
+    def GetDeploymentInfo(self, request: Any, context: Any) -> Any:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "asked feature by feature instead")
+
     def SignalAndWaitForShutdown(self, request: Any, context: Any) -> Any:
         return empty_pb2.Empty()
 
@@ -283,19 +286,40 @@ def _serving(operation: _Operation) -> Iterator[str]:
         server.stop(grace=0).wait()
 
 
+class _Plugin:
+    """A client of a provider process; the first call waits until that listens: the program can start meanwhile."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._lock = threading.Lock()
+        self._channel: Any = None
+        self._client: Any = None
+
+    def __getattr__(self, method: str) -> Any:
+        with self._lock:
+            if self._client is None:
+                assert self._process.stdout is not None
+                port = self._process.stdout.readline().strip()
+                if not port.isdecimal():
+                    raise AssertionError(f"the provider said no port but {port!r}")
+                self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+                self._client = provider_pb2_grpc.ResourceProviderStub(self._channel)
+                self._client.Configure(provider_pb2.ConfigureRequest(acceptSecrets=True, acceptResources=True))
+        return getattr(self._client, method)
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+
+
 @contextmanager
 def _provider(env: Mapping[str, str]) -> Iterator[Any]:
     """A provider process of its own, and a client of it."""
     words = [str(PLUGIN), "127.0.0.1:1"]
     with subprocess.Popen(words, cwd=ROOT / "infra", env=dict(env), stdout=subprocess.PIPE, text=True) as process:
+        plugin = _Plugin(process)
         try:
-            assert process.stdout is not None
-            port = process.stdout.readline().strip()
-            if not port.isdecimal():
-                raise AssertionError(f"the provider said no port but {port!r}")
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                client = provider_pb2_grpc.ResourceProviderStub(channel)
-                client.Configure(provider_pb2.ConfigureRequest(acceptSecrets=True, acceptResources=True))
-                yield client
+            yield plugin
         finally:
+            plugin.close()
             process.terminate()
