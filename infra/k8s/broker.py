@@ -87,7 +87,7 @@ def _emulator(stage: Stage, site: Site) -> Iterator[Manifest]:
                 },
                 "spec": {
                     **_pod(BROKER),
-                    "containers": [_emulating(site), _making(site, ["--forever"], signed=False)],
+                    "containers": [_emulating(site), {**_making(site, ["--forever"], signed=False), **_made()}],
                     "volumes": [_scripts(SETUP), pods.tmp()],
                 },
             },
@@ -189,6 +189,12 @@ def _emulating(site: Site) -> dict[str, Any]:
         "securityContext": pods.container_security(),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
+
+
+def _made() -> dict[str, Any]:
+    """Nobody is let in before the queues are there: an event that is published before its subscription is lost."""
+    made = {"exec": {"command": ["test", "-f", str(broker_setup.MADE)]}}
+    return {"readinessProbe": {**made, "periodSeconds": 2, "timeoutSeconds": 2}}
 
 
 def _making(site: Site, arguments: list[str], *, signed: bool) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from typing import Any
 
 EVERY_S = 5.0
 PATIENCE_S = 300.0
-"""How long a broker may take to answer for the first time."""
+"""How long a broker may be silent."""
+MADE = Path("/tmp/made")
+"""There as long as everything was there when last looked at: what a readiness probe asks for."""
 
 
 def setup(sqs: Any, sns: Any, plan: dict[str, Any]) -> None:
@@ -59,11 +61,13 @@ def main(arguments: list[str]) -> int:
     while True:
         try:
             setup(sqs, sns, plan)
+            MADE.touch()
             until = time.monotonic() + PATIENCE_S
             if "--forever" not in arguments:
                 print(f"broker_setup: {len(plan['queues'])} queues, {len(plan['topics'])} topics")
                 return 0
         except Exception as error:  # whatever it is, it is tried again and said
+            MADE.unlink(missing_ok=True)
             print(f"broker_setup: {error}", file=sys.stderr, flush=True)
             if time.monotonic() > until:
                 return 1

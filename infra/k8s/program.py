@@ -1,6 +1,6 @@
 """Which resources does a stack of target k8s have? A stage in any cluster that a kubeconfig context names.
 
-    context -> Provider -> Secrets (passwords are drawn once), manifests of the stage, rules of its mesh
+    context -> Provider -> Secrets (passwords are drawn once), what services need, rules of the mesh -> services
 
 In stage mesh all systems share that one cluster, each in a namespace of its own, and Istio has to be there: identity,
 policy, retries and ejection are as modelled, but what a failure of a whole cluster does cannot be seen.
@@ -21,7 +21,7 @@ from infra.config import Options
 from infra.k8s import database
 from infra.k8s.environment import BROKER_SECRET
 from infra.k8s.mesh_objects import mesh_objects
-from infra.k8s.names import database_secret, labels, metadata, namespace_of, service_labels, shared_namespace
+from infra.k8s.names import LABEL, database_secret, labels, metadata, namespace_of, service_labels, shared_namespace
 from infra.k8s.objects import namespaces, objects
 from infra.k8s.policies import DATABASE, DATABASE_PORT
 from infra.k8s.site import ANYWHERE, BrokerAt, IngressAt, Manifest, Reach, SecretRef, Site
@@ -61,7 +61,10 @@ def deploy(options: Options, stage: Stage) -> dict[str, pulumi.Input[object]]:
     # drawn anew by every run of the program, kept as they were by the engine
     register(drawn_secrets(stage, site), provider, depends_on=there, ignore_changes=["data"])
     register(given_secrets(stage, site, options, broker), provider, depends_on=there)
-    register((m for m in manifests if m["kind"] != "Namespace"), provider, depends_on=there)
+    parts = register((m for m in manifests if m["kind"] != "Namespace" and not _serves(m)), provider, depends_on=there)
+    # an event that is published before its subscription stands is lost
+    carriers = [part for name, part in parts.items() if name.endswith(("/broker-deployment", "-job"))]
+    register((m for m in manifests if _serves(m)), provider, depends_on=[*there, *carriers])
     return {
         "stage": stage.name,
         "namespaces": list(namespaces(stage, site, [s.name for s in stage.services])),
@@ -172,6 +175,12 @@ def service_url(url: str, service: str) -> str:
     """
     scheme, _, rest = url.partition("://")
     return f"{scheme.partition('+')[0]}+psycopg://{rest.replace('{service}', service)}"
+
+
+def _serves(manifest: Manifest) -> bool:
+    """Whether these are the pods of a service."""
+    component = manifest["metadata"]["labels"][f"{LABEL}/component"]
+    return bool(manifest["kind"] == "Deployment" and component == "service")
 
 
 def _is_database(url: str) -> bool:

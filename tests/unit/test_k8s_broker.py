@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,7 +144,20 @@ def test_what_runs_in_the_pod_is_this_very_file() -> None:
 def test_a_broker_that_does_not_answer_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(setup_plan(ASYNC, SITE)), encoding="utf-8")
-    silent: Callable[..., Any] = lambda *_: None  # noqa: E731  # has no method at all
-    monkeypatch.setattr(broker_setup, "_client", silent)
+    made = tmp_path / "made"
+    made.touch()
+    monkeypatch.setattr(broker_setup, "_client", lambda *_: None)  # has no method at all
     monkeypatch.setattr(broker_setup, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(broker_setup, "MADE", made)
     assert broker_setup.main([str(plan)]) == 1
+    assert not made.exists()
+
+
+def test_readiness_is_told_once_everything_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, made = tmp_path / "plan.json", tmp_path / "made"
+    plan.write_text(json.dumps(setup_plan(ASYNC, SITE)), encoding="utf-8")
+    clients = {"sqs": FakeSqs(), "sns": FakeSns()}
+    monkeypatch.setattr(broker_setup, "_client", lambda service, _plan: clients[service])
+    monkeypatch.setattr(broker_setup, "MADE", made)
+    assert broker_setup.main([str(plan)]) == 0
+    assert made.exists()

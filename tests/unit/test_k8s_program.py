@@ -15,6 +15,8 @@ from infra.k8s.mesh_objects import mesh_objects
 from infra.k8s.objects import objects
 from infra.k8s.program import broker_at, deploy, option_problems, site_of
 from infra.k8s.pulumi import name_of, register, token_of
+from infra.policy import judge
+from infra.policy import rows as policy_rows
 from infra.testing_pulumi import Row, record, rows
 from stages.catalogue import ASYNC, MESH, STAGES, SYNC
 from stages.model import Stage
@@ -69,6 +71,22 @@ def test_what_lives_in_a_namespace_waits_for_it() -> None:
         namespace = row.inputs.get("metadata", {}).get("namespace")
         if namespace is not None:
             assert any(d.endswith(f"Namespace::{namespace}-namespace") for d in row.dependencies), name
+
+
+@pytest.mark.parametrize("more", [{}, {"broker_url": "http://broker.example.com"}], ids=["emulator", "job"])
+def test_services_wait_for_queues_and_subscriptions(more: dict[str, str]) -> None:
+    found = made(ASYNC, **more)
+    services = [row for row in found if _is_service(row)]
+    assert len(services) == len(ASYNC.services)
+    for row in services:
+        waited = [d for d in row.dependencies if d.endswith(("::shop/broker-deployment", "-job"))]
+        assert len(waited) == 1, row.name
+
+
+@EVERY_STAGE
+@pytest.mark.parametrize("domain", [{}, {"domain": "shop.example.com"}], ids=["inside", "public"])
+def test_no_rule_of_the_policy_pack_is_broken(stage: Stage, domain: dict[str, str]) -> None:
+    assert list(judge(policy_rows(made(stage, **domain)))) == []
 
 
 @pytest.mark.parametrize(
@@ -197,6 +215,11 @@ def test_what_the_target_cannot_do_is_said_with_the_remedy(stage: Stage, more: d
     (problem,) = option_problems(options_of(stage, **more), stage)
     assert said in problem
     assert "u:p@" not in problem
+
+
+def _is_service(row: Row) -> bool:
+    labels = row.inputs.get("metadata", {}).get("labels", {})
+    return row.type == "kubernetes:apps/v1:Deployment" and labels["app.kubernetes.io/component"] == "service"
 
 
 def _container(deployment: Mapping[str, Any]) -> dict[str, Any]:

@@ -311,3 +311,19 @@ def test_the_database_of_the_cluster_has_a_password_file_per_service() -> None:
     assert {s["secret"]["name"]: s["secret"]["items"][0]["path"] for s in sources} == {
         database_secret(name).name: name for name in keepers
     }
+
+
+def test_the_step_to_messages_replaces_nothing() -> None:
+    """What a cluster lets nobody change stays the same, so that every object is updated in place."""
+
+    def fixed(stage: Stage) -> dict[tuple[str, str], Any]:
+        return {
+            (m["kind"], m["metadata"]["name"]): (m["metadata"].get("namespace"), m["spec"]["selector"])
+            for m in objects(stage, SITE)
+            if m["kind"] in ("Deployment", "StatefulSet")
+        }
+
+    before, after = fixed(SYNC), fixed(ASYNC)
+    assert {key: after[key] for key in before} == before
+    database = [of_kind(objects(s, SITE), "StatefulSet")["postgres"]["spec"] for s in (SYNC, ASYNC)]
+    assert database[0]["volumeClaimTemplates"] == database[1]["volumeClaimTemplates"]
