@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import shutil
 import sys
 from dataclasses import asdict, dataclass
 
@@ -121,4 +122,19 @@ def _optional() -> list[Finding]:
             remedy="pip install -e '.[postgres]'",
             optional=True,
         ),
+        _pulumi(),
     ]
+
+
+def _pulumi() -> Finding:
+    """The engine; its SDK is among the packages. Nothing is run: the first `pulumi` may take a second."""
+    found = shutil.which("pulumi")
+    host = found and (shutil.which("pulumi-language-python") or os.path.exists(f"{found}-language-python"))
+    return Finding(
+        need="the Pulumi CLI",
+        ok=bool(found and host),
+        found=("pulumi-language-python is missing beside it" if found and not host else found) or "not on PATH",
+        needed_for="`pulumi up`; `stages up` does without",
+        remedy="install Pulumi, whole: `pulumi` and `pulumi-language-python` on PATH; see docs/targets/local.md",
+        optional=True,
+    )

@@ -22,7 +22,7 @@ from infra.local.client import LocalCloud
 from infra.local.errors import CloudError, Conflict, Invalid
 from infra.local.pulumi.kinds import KINDS
 from infra.local.pulumi.provider import LocalProvider
-from infra.local.pulumi.testing import PLUGIN
+from infra.local.pulumi.testing import PLUGIN, ROOT
 from infra.local.pulumi.values import plain_map, property_map
 from infra.local.target import LocalTarget
 from infra.local.testing import CLUSTER, Shop, end, local_cloud
@@ -249,3 +249,11 @@ def test_many_are_created_at_once(provider: Provider, shop: Shop) -> None:
 def test_wrong_inputs_raise_invalid() -> None:
     with pytest.raises(Invalid):
         KINDS["wire"].normal({"name": "w"})
+
+
+def test_a_program_without_the_project_is_told_what_to_do() -> None:
+    code = "import runpy, sys; sys.modules['infra.program'] = None; runpy.run_path('infra', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("pulumi.errors.RunError: the python that runs this program lacks infra.program")
+    assert "source .venv/bin/activate" in last
