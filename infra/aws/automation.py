@@ -96,6 +96,11 @@ def _failure(what: str, part: Part, error: Exception) -> str:
 
 
 def _last(error: Exception) -> list[str]:
-    """What the engine said at the end, without the names of streams that the SDK puts before it."""
+    """What went wrong in the engine's words: its diagnostics, or else the end of what it said."""
     said = [line.rstrip() for line in str(error).splitlines()]
+    starts = [n for n, line in enumerate(said) if line.strip() == "Diagnostics:"]
+    if starts:
+        rest = said[starts[-1] + 1 :]
+        ends = [n for n, line in enumerate(rest) if line.strip() in ("Outputs:", "Resources:")]
+        return [line for line in rest[: ends[0] if ends else None] if line][:LINES]
     return [line for line in said if line and line not in ("code: 255", "stdout:", "stderr:")][-LINES:] or ["nothing"]

@@ -18,10 +18,10 @@ from pulumi_aws import cloudwatch, ec2, eks, fis, iam
 
 from infra.aws import permissions
 from infra.aws.fis import POD, Drill
-from infra.aws.istio import SYSTEM
+from infra.aws.istio import NAMELESS, SYSTEM
 from infra.aws.naming import called, tags
 from infra.config import Options
-from infra.k8s.names import LABEL
+from infra.k8s.names import LABEL, label_value
 from infra.k8s.pulumi import register
 from infra.k8s.site import Manifest
 from stages.model import Stage
@@ -144,6 +144,20 @@ def access(namespace: str, labels: Mapping[str, str]) -> tuple[Manifest, ...]:
     )
 
 
+def way_out(namespace: str, labels: Mapping[str, str]) -> Manifest:
+    """FIS's own pods, which have no name of ours, may speak to APIs, in a namespace where nobody else may unasked."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": USER, "namespace": namespace, "labels": dict(labels)},
+        "spec": {
+            "podSelector": NAMELESS,
+            "policyTypes": ["Egress"],
+            "egress": [{"ports": [{"protocol": "TCP", "port": 443}]}],
+        },
+    }
+
+
 def pods_of(drill: Drill, cluster_arn: pulumi.Input[str], namespace: str) -> dict[str, Any]:
     """The target of a drill at pods."""
     gateway = drill.namespace_of == "istio"
@@ -223,10 +237,18 @@ class Experiments(pulumi.ComponentResource):
         )
         self._role = self._may(account, cluster_name)
         for place in namespaces_of(drills, namespace):
-            register(access(place, self._tags), provider, self, prefix=f"{system}/", depends_on=after)
+            needed = (
+                *access(place, self._labels()),
+                *((way_out(place, self._labels()),) if place == namespace else ()),
+            )
+            register(needed, provider, self, prefix=f"{system}/", depends_on=after)
         lists = {parted: self._prefix_list(parted) for parted in {d.from_clusters for d in drills} if parted}
         self.templates = {drill.name: self._template(drill, lists) for drill in drills}
         self.register_outputs({})
+
+    def _labels(self) -> dict[str, str]:
+        kept = ("stage", "system", "owner")
+        return {f"{LABEL}/managed-by": "pulumi", **{key: label_value(self._tags[key]) for key in kept}}
 
     def _may(self, account: pulumi.Input[str], cluster_name: pulumi.Input[str]) -> iam.Role:
         options, name = self._options, f"{self._system}-fis"

@@ -19,6 +19,7 @@ from pulumi_kubernetes.core.v1 import Namespace, Service
 from pulumi_kubernetes.helm.v3 import Release
 
 from infra.aws.versions import BASE, GATEWAY, ISTIOD, Chart
+from infra.k8s.names import LABEL
 from stages.model import Stage
 
 SYSTEM = "istio-system"
@@ -35,6 +36,9 @@ plane may be away before calls fail."""
 MESH_ID = "shop"
 REPLICAS = (2, 5)
 """Fewest and most pods of istiod and of a gateway."""
+
+NAMELESS = {"matchExpressions": [{"key": f"{LABEL}/name", "operator": "DoesNotExist"}]}
+"""Selects pods that are not the shop's."""
 
 _LIMITS = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 
@@ -79,6 +83,8 @@ def istiod_values(stage: Stage, cluster: str) -> dict[str, Any]:
             "DEFAULT_WORKLOAD_CERT_TTL": CERTIFICATE_TTL,
             "MAX_WORKLOAD_CERT_TTL": CERTIFICATE_TTL,
         },
+        # Pods of ours have a name. What has none, such as a pod of FIS, could not reach istiod and would wait for it.
+        "sidecarInjectorWebhook": {"neverInjectSelector": [NAMELESS]},
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
         "topologySpreadConstraints": _spread({"app": "istiod"}),
     }
