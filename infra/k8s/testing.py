@@ -16,8 +16,8 @@ from typing import Any
 
 from infra.k8s.site import Manifest
 
-KUBERNETES = "1.34"
-"""The version whose schemas are asked."""
+KUBERNETES = ("1.31", "1.37")
+"""The oldest and the newest version whose schemas are asked."""
 _SCHEMAS = Path(__file__).with_name("istio-1.31.1.json")
 _DURATION = re.compile(r"\d+(\.\d+)?s")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -45,13 +45,17 @@ def _naming(manifest: Manifest) -> Iterator[str]:
 
 
 def _kubernetes(manifest: Manifest) -> Iterator[str]:
-    validator = _kubernetes_validator(manifest["kind"], manifest["apiVersion"])
-    for error in validator.iter_errors(json.loads(json.dumps(manifest))):
-        yield f"{error.json_path}: {error.message}"
+    plain = json.loads(json.dumps(manifest))
+    found = [
+        f"{error.json_path}: {error.message}"
+        for version in KUBERNETES
+        for error in _kubernetes_validator(manifest["kind"], manifest["apiVersion"], version).iter_errors(plain)
+    ]
+    yield from dict.fromkeys(found)  # what both versions refuse is said once
 
 
 @cache
-def _kubernetes_validator(kind: str, api_version: str) -> Any:
+def _kubernetes_validator(kind: str, api_version: str, version: str) -> Any:
     """As `kubernetes_validate.validate` makes it, but once per kind: reading the definitions takes most of the time.
 
     Raise FileNotFoundError for a kind that Kubernetes does not know.
@@ -60,11 +64,9 @@ def _kubernetes_validator(kind: str, api_version: str) -> Any:
     import referencing
     from kubernetes_validate.utils import schema_contents  # type: ignore[import-untyped]
 
-    folder = f"kubernetes-json-schema/v{KUBERNETES}.0-local-strict"
+    folder = f"kubernetes-json-schema/v{version}.0-local-strict"
     group = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
-    parts = [
-        schema_contents(f"{folder}/{name}.json", KUBERNETES) for name in (f"{kind.lower()}-{group}", "_definitions")
-    ]
+    parts = [schema_contents(f"{folder}/{name}.json", version) for name in (f"{kind.lower()}-{group}", "_definitions")]
     registry: Any = referencing.Registry().with_resources(
         (contents["$id"], referencing.Resource.from_contents(contents)) for contents in parts
     )
