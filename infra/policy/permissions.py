@@ -7,6 +7,7 @@ may say `Resource: *`. Resource policies (of a key, a queue) are about one resou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -125,8 +126,11 @@ def _statement(row: Row, where: str, statement: Any) -> Iterator[Said]:
     if _anybody(at(statement, "Principal")) and not at(statement, "Condition"):
         yield Wrong(row, f"{where}everybody may assume it", "name the principal")
     needless = [a for a in actions if not isinstance(a, str) or a not in WITHOUT_RESOURCE]
+    conditional = bool(at(statement, "Condition"))
     for resource in resources:
-        if isinstance(resource, str) and _everything(resource) and needless:
+        if not isinstance(resource, str) or not needless:
+            continue
+        if _everything(resource) or (_every(resource) and not conditional):
             named = ", ".join(str(a) for a in needless[:3])
             yield Wrong(row, f"{where}it allows {named} on {resource!r}", "name the ARNs that it is for")
     if UNKNOWN in actions or UNKNOWN in resources:
@@ -140,6 +144,18 @@ def _everything(resource: str) -> bool:
     (True, False)
     """
     return resource == "*" or (resource.startswith("arn:") and resource.split(":", 5)[-1].strip("*/") == "")
+
+
+_ALL_OF_A_TYPE = re.compile(r"arn:[^:]*:(?!s3:)[^:]*:[^:]*:[^:]*:[a-z-]+[/:]\*")
+
+
+def _every(resource: str) -> bool:
+    """All of a type: to be narrowed by a condition, such as one on a tag. Objects of a bucket are no type.
+
+    >>> _every("arn:aws:ec2:us-east-1:123456789012:subnet/*"), _every("arn:aws:s3:::bucket/*")
+    (True, False)
+    """
+    return _ALL_OF_A_TYPE.fullmatch(resource) is not None
 
 
 def _anybody(principal: Any) -> bool:

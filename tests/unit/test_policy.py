@@ -265,6 +265,12 @@ BROKEN: list[tuple[str, str, str, Break]] = [
     ),
     (
         "no-wildcard-permissions",
+        "policy",
+        "subnet/*",
+        put("policy", "policy", value=_allow("ec2:DeleteSubnet", "arn:aws:ec2:us-east-1:1:subnet/*")),
+    ),
+    (
+        "no-wildcard-permissions",
         "login",
         "sqs:SendMessage on '*'",  # one action that needs no resource does not excuse another
         put("login", "policy", value=_allow(["ecr:GetAuthorizationToken", "sqs:SendMessage"], "*")),
