@@ -143,10 +143,10 @@ class Canaries:
         return replace(known, args=args, version=CANARY)
 
     async def _end(self, service: str) -> None:
-        """All of it, as far as it is there."""
+        """All of it, as far as it is there: its sidecar last, for through that it finishes what it has."""
         state = self._context.state
         name, beside = canary_of(service), sidecar_of(canary_of(service))
-        for part in (beside, name):
+        for part in (name, beside):
             await self._services.delete(part)
         self._ports.delete(beside)
         for wire in [w for w, known in state.wires.items() if known.spec.to == beside]:

@@ -219,6 +219,14 @@ def test_a_share_can_be_changed_and_taken_back(world: World) -> None:
     assert [name for name in (*parts.parts, *parts.wires) if "canary" in name] == []
 
 
+def test_a_canary_that_goes_finishes_through_its_sidecar(world: World) -> None:
+    world.target.canary(NAME, "orders", 0)
+    assert world.target.canary(NAME, "orders", None) is None
+    said = (Path(world.deployment.directory) / "logs" / "orders-canary.log").read_text()
+    assert '"stopped"' in said
+    assert '"away"' not in said, "it reached the broker to the end"
+
+
 def _version(world: World) -> str:
     """Which version of inventory has answered most lately, as its sidecars have counted."""
     before = _calls(world)
