@@ -163,6 +163,23 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     assert len(refused.value.problems) == 3
 
 
+README = Path(__file__).parents[2].joinpath("README.md").read_text()
+
+
+def about(stage: Any, size: Any, broker: str = "sqs") -> str:
+    """As the README says it: to ten dollars."""
+    return f"{round(estimate(stage, size, broker).monthly, -1):,.0f}"
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=list(STAGES))
+def test_the_readme_says_what_the_estimate_says(stage: Any) -> None:
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| aws, `{stage.name}` |")]
+    assert f"| {about(stage, PRODUCTION)} (trial: {about(stage, TRIAL)}) |" in row
+    assert ("kafka" in row) == (stage.name == "async")
+    if stage.name == "async":
+        assert f"`broker: kafka`, {about(stage, PRODUCTION, 'kafka')})" in row
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "status", "said"),
