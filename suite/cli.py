@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 
 from suite.plan import DEFAULT_RATE, Wishes
 from suite.ports import BadInput, SuiteError
@@ -30,6 +29,8 @@ from suite.sweep_plan import DEFAULT_RATE as SWEEP_RATE
 from suite.sweep_plan import SweepWishes
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from stages.model import Stage, Variant
     from suite.ports import Target
     from suite.show import Page

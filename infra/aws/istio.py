@@ -25,6 +25,7 @@ from stages.model import Stage
 SYSTEM = "istio-system"
 EAST_WEST = "istio-eastwestgateway"
 INGRESS = "istio-ingress"
+"""Release of the gateway for users, and its namespace: apart from the control plane, since its address is public."""
 NETWORK_LABEL = "topology.istio.io/network"
 LOAD_BALANCER = "eks.amazonaws.com/nlb"
 """Class of Auto Mode's own network load balancers."""
@@ -189,7 +190,12 @@ class Istio(pulumi.ComponentResource):
         gateway = self._release(EAST_WEST, GATEWAY, gateway_values(cluster, gateway_group), [self.istiod])
         self.parts: list[pulumi.Resource] = [self.istiod, gateway]
         if enters(stage, cluster):
-            self.parts.append(self._release(INGRESS, GATEWAY, ingress_values(), [self.istiod]))
+            place = Namespace(
+                f"{cluster}-{INGRESS}",
+                metadata={"name": INGRESS, "labels": {"pod-security.kubernetes.io/enforce": "baseline"}},
+                opts=pulumi.ResourceOptions(parent=self, provider=provider),
+            )
+            self.parts.append(self._release(INGRESS, GATEWAY, ingress_values(), [self.istiod, place], INGRESS))
         service = Service.get(
             f"{cluster}-{EAST_WEST}",
             gateway.status.apply(lambda _status: f"{SYSTEM}/{EAST_WEST}"),
@@ -198,11 +204,13 @@ class Istio(pulumi.ComponentResource):
         self.gateway_host = service.status.apply(_host)
         self.register_outputs({"gateway_host": self.gateway_host})
 
-    def _release(self, name: str, chart: Chart, values: dict[str, Any], after: list[pulumi.Resource]) -> Release:
+    def _release(
+        self, name: str, chart: Chart, values: dict[str, Any], after: list[pulumi.Resource], namespace: str = SYSTEM
+    ) -> Release:
         return Release(
             f"{self._cluster}-{name}",
             name=name,
-            namespace=SYSTEM,
+            namespace=namespace,
             chart=chart.name,
             version=chart.version,
             repository_opts={"repo": chart.repository},

@@ -56,7 +56,7 @@ _REFERRED: dict[str, list[str]] = {}
 """Stack -> the other stacks that its program read."""
 
 
-def _run(system: str, backbone: dict[str, Any], size: str) -> Recorded:
+def _run(system: str, backbone: dict[str, Any], size: str, *, preview: bool = False) -> Recorded:
     part = next(p for p in plan(MESH, "shop", {**DEFAULTS, "size": size}).parts if p.system == system)
     known = testing_pulumi.answers
 
@@ -71,7 +71,7 @@ def _run(system: str, backbone: dict[str, Any], size: str) -> Recorded:
             pulumi.export(name, value)
 
     with patch.object(testing_pulumi, "answers", answers):
-        return record(program, stack=part.stack)
+        return record(program, stack=part.stack, preview=preview)
 
 
 @cache
@@ -179,6 +179,33 @@ def test_istio_is_installed_before_workloads_with_visible_values(system: str) ->
     assert istio[f"{system}-istio-eastwestgateway"]["values"]["networkGateway"] == f"{system}-network"
     namespaces = {n["metadata"]["name"]: n for n in _inputs(system, "kubernetes:core/v1:Namespace").values()}
     assert namespaces["istio-system"]["metadata"]["labels"] == {"topology.istio.io/network": f"{system}-network"}
+
+
+def test_users_come_in_by_the_gateway_that_rules_and_doors_name() -> None:
+    release = _inputs("commerce", "kubernetes:helm.sh/v3:Release")["commerce-istio-ingress"]
+    assert (release["name"], release["namespace"]) == ("istio-ingress", "istio-ingress")
+    gateways = _inputs("commerce", "kubernetes:networking.istio.io/v1:Gateway").values()
+    (door,) = [g for g in gateways if g["metadata"]["namespace"] == "istio-ingress"]
+    assert door["spec"]["selector"] == {"istio": "ingress"}, "what the chart makes of the release's name"
+    policies = _inputs("commerce", "kubernetes:security.istio.io/v1:AuthorizationPolicy").values()
+    (users,) = [p for p in policies if p["metadata"]["name"] == "storefront-users"]
+    principals = users["spec"]["rules"][0]["from"][0]["source"]["principals"]
+    assert principals == ["shop/ns/istio-ingress/sa/istio-ingress"]
+    (ingress,) = _inputs("commerce", "kubernetes:networking.k8s.io/v1:Ingress").values()
+    (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert ingress["metadata"]["namespace"] == "istio-ingress"
+    assert path["backend"] == {"service": {"name": "istio-ingress", "port": {"number": 80}}}
+    for system in set(SYSTEMS) - {"commerce"}:
+        assert not _inputs(system, "kubernetes:networking.k8s.io/v1:Ingress")
+
+
+def test_istios_selector_finds_the_east_west_gateway() -> None:
+    for system in SYSTEMS:
+        gateways = _inputs(system, "kubernetes:networking.istio.io/v1:Gateway").values()
+        (crossing,) = [g for g in gateways if g["metadata"]["namespace"] == "istio-system"]
+        assert crossing["spec"]["selector"] == {"istio": "eastwestgateway"}
+        (server,) = crossing["spec"]["servers"]
+        assert (server["port"]["number"], server["tls"]["mode"]) == (15443, "AUTO_PASSTHROUGH")
 
 
 def test_every_object_of_the_mesh_is_there_in_its_cluster_and_valid() -> None:
@@ -332,6 +359,12 @@ def test_policies_of_roles_name_actions_and_resources(stack: str) -> None:
             if wildcards({"Statement": [statement]}):
                 assert name.endswith("-fis"), statement
                 assert statement["Sid"] in ("Look", "Log") or "Condition" in statement, statement
+
+
+@pytest.mark.parametrize("system", ["backbone", "commerce"])
+def test_a_preview_needs_no_account(system: str) -> None:
+    found = _run(system, _stack("backbone").outputs, "production", preview=True)
+    assert [(r.type, r.name) for r in found.rows] == [(r.type, r.name) for r in _stack(system).rows]
 
 
 @pytest.mark.parametrize("size", SIZES)
