@@ -140,7 +140,8 @@ def _volumes(services: Sequence[str]) -> list[dict[str, Any]]:
         for name in services
     ]
     return [
-        {"name": "scripts", "configMap": {"name": DATABASE}},
+        # executable, or the image's own script would read it into itself, with its `set -u`
+        {"name": "scripts", "configMap": {"name": DATABASE, "defaultMode": 0o755}},
         {"name": "passwords", "projected": {"sources": passwords}},
         {"name": "run", "emptyDir": {}},
         pods.tmp(),

@@ -21,8 +21,9 @@ from stages.mesh import CANARY, STABLE
 from stages.model import Stage
 
 MODULE = "workloads.services"
-PRE_STOP_S = 5
-"""Until every node and proxy has heard that the pod is going."""
+PRE_STOP_S = 15
+"""Until everybody who sends has heard that the pod is going: nodes take a second or two, a load balancer outside of the
+cluster some ten."""
 LAST_REQUESTS_S = 5
 """What `workloads.server` leaves requests under way after its listener has closed."""
 MARGIN_S = 5
