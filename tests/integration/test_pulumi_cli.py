@@ -22,8 +22,6 @@ pytestmark = pytest.mark.skipif(
     shutil.which("pulumi") is None, reason="the Pulumi CLI is not on PATH; tests/integration/test_pulumi_program.py ran"
 )
 
-SAYS = "STAGES_SAYS"
-
 
 class Stack:
     """A stack in a project folder, backend and home of its own: the repository's stack files stay as they are."""
@@ -145,8 +143,7 @@ def test_destroy_leaves_nothing(stack: Stack) -> None:
 
 
 def test_a_python_without_the_project_is_told_what_to_do(stack: Stack, tmp_path: Path) -> None:
-    """The first python3 on PATH has to be the project's; this one does not even have the SDK."""
+    """Pulumi says it itself, since this one does not even have the SDK; for one that has, see the provider's tests."""
     (tmp_path / "python3").symlink_to(Path(sys.executable).resolve())
     stack.env["PATH"] = os.pathsep.join([str(tmp_path), stack.env["PATH"]])
-    said = stack.run("up", "--yes", fails=True)
-    assert "pulumi" in said.lower()
+    assert "the Pulumi SDK has not been installed" in stack.run("preview", fails=True)
