@@ -150,6 +150,9 @@ def _breaker(
     if opened:
         good = (offset.monotonic(r.end_ns) for r in whole if r.good)
         closed_ns = next((at for at in good if at >= max(undone_ns, last_ns)), None)
+    ejection_ns = (stage.mesh.ejection_ms_max if stage.mesh else 0) * 1_000_000
+    back_ns = min(over_ns, max(undone_ns, last_ns + ejection_ns if last_ns else 0))
+    since = starting(lines, Span(start_ns=back_ns, end_ns=over_ns), offset)
     meant = [
         i
         for i in answers
@@ -157,7 +160,7 @@ def _breaker(
         and opened[0] <= i.intended_ns < (closed_ns or over_ns)
     ]  # fmt: skip
     in_a_row = _in_a_row(under_fault)
-    verdict, because = _judged(stage, expected, len(under_fault), in_a_row, opened, closed_ns, len(whole))
+    verdict, because = _judged(stage, expected, len(under_fault), in_a_row, opened, closed_ns, len(since))
     return Breaker(
         fault=window.name,
         edge=channel.name,
@@ -202,8 +205,9 @@ def _judged(
     in_a_row: int,
     opened: tuple[int, str] | None,
     closed_ns: int | None,
-    asked_in_all: int,
+    asked_since: int,
 ) -> tuple[Verdict, str]:
+    """`asked_since`: calls after the undo and after the longest ejection; an edge that is a fallback may have none."""
     least = stage.mesh.ejected_after if stage.mesh else 0
     if opened and closed_ns is not None:
         return Verdict.VALID, f"opened by {opened[1]}, and closed again"
@@ -211,7 +215,7 @@ def _judged(
         return Verdict.VALID, f"opened by {opened[1]}; nobody called since, so nothing says that it closed"
     if opened:
         return (
-            Verdict.UNKNOWN if asked_in_all == asked else Verdict.INVALID,
+            Verdict.INVALID if asked_since else Verdict.UNKNOWN,
             f"opened by {opened[1]}, but no good answer was seen since the fault was undone",
         )
     if not asked:

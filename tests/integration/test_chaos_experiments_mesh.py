@@ -34,12 +34,15 @@ OF_MESH = (
     "engagement-gateway-killed",
     "commerce-fulfilment-partitioned",
     "registry-outage",
+    "registry-garbage",
     "fulfilment-control-paused",
     "storefront-garbage-config",
     "inventory-certificate-expired",
     "inventory-canary-failing",
     "root-rotated",
     "fulfilment-cluster-outage",
+    "fulfilment-cluster-frozen",
+    "payments-partitioned",
 )
 """One of each class, and of each part of a mesh."""
 

@@ -212,6 +212,15 @@ def test_too_little_is_unknown_and_a_services_own_refusal_is_no_failure(
     assert (found.verdict, said in found.because) == (verdict, True)
 
 
+@pytest.mark.parametrize(("last_call_s", "verdict"), [(19.0, Verdict.UNKNOWN), (23.5, Verdict.INVALID)])
+def test_calls_during_an_ejection_do_not_say_that_it_never_ends_later_ones_do(
+    last_call_s: float, verdict: Verdict
+) -> None:
+    """As on an edge that is a fallback: when its callee is taken back, nobody has to call it any more."""
+    found = one([line(10.5, status=504), line(last_call_s, status=503, flags="UH")], [event(17, ejected=True)])
+    assert (found.verdict, found.closed_s) == (verdict, None)
+
+
 def test_a_fault_that_takes_no_callee_away_asks_for_no_breaker() -> None:
     found = breakers_document(MESH, {"inventory-killed": Impact()}, Read(lines=(line(11),)), RUN, OFFSET)
     assert (found["verdict"], found["edges"], check_of(found)) == (None, [], None)
