@@ -15,6 +15,9 @@ QUEUE = "aws:sqs/queue:Queue"
 REDRIVE = "aws:sqs/redrivePolicy:RedrivePolicy"
 REDRIVE_ALLOW = "aws:sqs/redriveAllowPolicy:RedriveAllowPolicy"
 
+NOTHING = (None, "", {})
+"""How 'not set' is written: left out by a program, empty in what the provider answers."""
+
 RECEIVES_MAX = 1000
 """SQS takes a maxReceiveCount of 1 to 1,000 (SQS Developer Guide, 'dead-letter queues')."""
 
@@ -44,7 +47,7 @@ def dead_letter_queues(rows: Sequence[Row]) -> Iterator[Said]:
 def _redriven(queue: Row, policy: Any) -> Iterator[Said]:
     count = at(policy, "maxReceiveCount")
     target = at(policy, "deadLetterTargetArn")
-    if target is None or target == "":
+    if target in NOTHING:
         yield Wrong(queue, "its redrive policy names no queue", "set deadLetterTargetArn")
     if count is UNKNOWN:
         yield Unjudged(queue, "after how many deliveries a message is dead is not known yet")
@@ -61,7 +64,7 @@ def _is_count(count: object) -> bool:
 def _policy(queue: Row, rows: Sequence[Row]) -> Any:
     """The queue's redrive policy, wherever it is said; None without one."""
     own = at(queue.inputs, "redrivePolicy")
-    if own is not None:
+    if own not in NOTHING:
         return document(own)
     for row in of_type(rows, REDRIVE):
         if _of(row, queue):
@@ -70,7 +73,7 @@ def _policy(queue: Row, rows: Sequence[Row]) -> Any:
 
 
 def _for_dead_letters(queue: Row, targets: Sequence[Any], rows: Sequence[Row]) -> bool:
-    if at(queue.inputs, "redriveAllowPolicy") is not None:
+    if at(queue.inputs, "redriveAllowPolicy") not in NOTHING:
         return True
     if any(_of(row, queue) for row in of_type(rows, REDRIVE_ALLOW)):
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,3 +145,69 @@ def test_only_the_pack_imports_what_only_its_environment_has() -> None:
     said = [p for folder in folders for p in (ROOT / folder).rglob("*.py") if "pulumi_policy" in p.read_text()]
     assert said == []
     assert sys.executable != str(PYTHON)
+
+
+PROGRAM = """
+import json
+import pulumi
+
+TAGS = {"owner": "platform", "stage": "async"}
+
+
+class Thing(pulumi.ComponentResource):
+    # a component, so that no provider of a cloud is needed: the engine asks policies about it all the same
+    def __init__(self, type_, called, **inputs):
+        super().__init__(type_, called, inputs)
+        self.register_outputs(inputs)  # what a provider does: rules of a stack are asked about what came out
+
+
+config = pulumi.Config()
+made = Thing("aws:rds/instance:Instance", "records", storageEncrypted=config.require_bool("encrypted"), tags=TAGS)
+redrive = json.dumps({"deadLetterTargetArn": "arn:aws:sqs:us-east-1:1:dead", "maxReceiveCount": 5})
+for name, more in (("orders", {"redrivePolicy": redrive} if config.require_bool("buries") else {}), ("dead", {})):
+    Thing("aws:sqs/queue:Queue", name, name=name, sqsManagedSseEnabled=True, tags=TAGS, **more)
+"""
+
+
+@pytest.mark.slow
+@needs_environment
+@pytest.mark.skipif(shutil.which("pulumi") is None, reason="the Pulumi CLI is not on PATH; the tests above ran")
+def test_the_engine_refuses_what_the_pack_refuses(tmp_path: Path) -> None:
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "Pulumi.yaml").write_text("name: things\nruntime: python\n")
+    (tmp_path / "__main__.py").write_text(PROGRAM)
+    env = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PULUMI_HOME": str(tmp_path / "home"),
+        "PULUMI_BACKEND_URL": f"file://{tmp_path / 'backend'}",
+        "PULUMI_CONFIG_PASSPHRASE": "for tests",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+    }
+
+    def run(*words: str) -> tuple[int, str]:
+        ended = subprocess.run(
+            ["pulumi", *words, "--non-interactive"],
+            cwd=tmp_path,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return ended.returncode, ended.stdout
+
+    def update(encrypted: bool, buries: bool) -> tuple[bool, str]:
+        for key, value in (("encrypted", encrypted), ("buries", buries)):
+            run("config", "set", key, str(value).lower())
+        status, said = run("up", "--yes", "--skip-preview", "--policy-pack", str(PACK))
+        return status == 0, said
+
+    assert run("stack", "init", "test")[0] == 0
+    passed, said = update(encrypted=True, buries=True)
+    assert passed, said
+    passed, said = update(encrypted=False, buries=True)
+    assert (passed, "encrypted-at-rest" in said, "set storageEncrypted" in said) == (False, True, True), said
+    passed, said = update(encrypted=True, buries=False)
+    assert (passed, "dead-letter-queues" in said) == (False, True), said

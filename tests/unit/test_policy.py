@@ -431,6 +431,13 @@ def test_a_dead_letter_queue_is_one_because_another_queue_points_to_it() -> None
     assert [(f.resource, f.judged) for f in judge(rows.values())] == [("orders-dlq", True)]
 
 
+def test_what_the_provider_answers_for_a_policy_that_is_not_set_is_none() -> None:
+    rows = good()
+    put("orders", "redrivePolicy", value="")(rows)
+    put("orders", "redriveAllowPolicy", value="")(rows)
+    assert [(f.rule, f.resource, f.judged) for f in judge(rows.values())] == [("dead-letter-queues", "orders", True)]
+
+
 def test_a_resource_of_its_own_may_say_what_a_dead_letter_queue_is_for() -> None:
     rows = good()
     allow = "aws:sqs/redriveAllowPolicy:RedriveAllowPolicy"
