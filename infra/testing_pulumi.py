@@ -55,6 +55,8 @@ class Row:
     """Names of the inputs that are, or hold, a secret."""
     dependencies: tuple[str, ...] = ()
     """URNs, ascending."""
+    ignore_changes: tuple[str, ...] = ()
+    """Inputs that are kept as they were first made."""
 
 
 @dataclass(slots=True)
@@ -196,6 +198,7 @@ class _Monitor(mocks.MockMonitor):
             custom=bool(request.custom),
             secrets=frozenset(name for name, value in inputs.items() if _secret(value)),
             dependencies=tuple(sorted(request.dependencies)),
+            ignore_changes=tuple(request.ignoreChanges),
         )
         self._recorded.rows.append(row)
 

@@ -147,7 +147,12 @@ class Database(pulumi.ComponentResource):
             performance_insights_retention_period=7,
             enabled_cloudwatch_logs_exports=list(LOGS),
             tags=tags(options, system),
-            opts=pulumi.ResourceOptions(parent=self, protect=sizing.protected, depends_on=logs),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                protect=sizing.protected,
+                depends_on=logs,
+                ignore_changes=["allocatedStorage"],  # it only ever grows, by itself; RDS refuses to take any back
+            ),
         )
         self.address, self.arn, self._resource_id = made.address, made.arn, made.resource_id
         self.secret = made.master_user_secrets.apply(lambda secrets: secrets[0].secret_arn)

@@ -1,7 +1,8 @@
 """How big is a deployment on AWS, and what may be lost of it? Two sizes, chosen by the configuration key `size`.
 
 `production` survives the loss of a zone and of whoever types `pulumi destroy` too early. `trial` is for an afternoon:
-the same graph, with one of everything that is paid by the hour, and nothing that outlives its stack.
+the same graph, with one of everything that is paid by the hour, and nothing that outlives its stack. The way to take a
+production down leads through `trial`: that lifts every protection.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Sizing:
     """Graviton; must support Performance Insights."""
     database_gib: int
     database_gib_max: int
-    """Storage grows by itself up to this."""
+    """Storage grows by itself up to this: the same in both sizes, for it may not be less than what is there."""
     backup_days: int
     log_days: int
     """A number that CloudWatch Logs knows."""
@@ -58,7 +59,7 @@ TRIAL = Sizing(
     multi_az=False,
     database_class="db.t4g.medium",
     database_gib=20,
-    database_gib_max=50,
+    database_gib_max=500,
     backup_days=1,
     log_days=7,
     kafka_class="express.m7g.large",

@@ -169,6 +169,15 @@ def test_a_server_is_encrypted_private_doubled_kept_and_signed_in_to_by_role() -
     assert {name: row.inputs[name] for name in wanted} == wanted
 
 
+def test_a_production_can_become_a_trial_to_be_taken_down() -> None:
+    """RDS refuses less storage than there is, and a limit below it."""
+    before = row_of(graph("async").rows, "aws:rds/instance:Instance", "commerce")
+    after = row_of(graph("trial").rows, "aws:rds/instance:Instance", "commerce")
+    assert after.ignore_changes == ("allocatedStorage",)
+    assert after.inputs["maxAllocatedStorage"] >= before.inputs["maxAllocatedStorage"]
+    assert after.inputs["identifier"] == before.inputs["identifier"]
+
+
 def test_databases_hear_the_cluster_only_and_say_nothing_themselves() -> None:
     group = row_of(graph("sync").rows, "aws:ec2/securityGroup:SecurityGroup", "commerce-database").inputs
     (rule,) = group["ingress"]
