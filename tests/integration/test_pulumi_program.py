@@ -15,7 +15,7 @@ import pytest
 
 from infra.local.pulumi.testing import Engine, Result, Step
 from infra.local.target import LocalTarget
-from infra.local.testing import end, until
+from infra.local.testing import Callers, end, until
 from stages.deployment import Deployment
 
 SYNC = {"stage": "sync", "name": "shop"}
@@ -113,10 +113,15 @@ def test_what_is_deleted_by_hand_comes_back(stack: Stack) -> None:
     assert stack.browse() == 200
 
 
-def test_a_changed_configuration_changes_services_in_place(stack: Stack) -> None:
+def test_a_changed_configuration_changes_services_in_place_while_users_are_served(stack: Stack) -> None:
     before = {name: service.pid for name, service in stack.deployment().services.items()}
+    edge = httpx.URL(stack.deployment().edge)
+    users = Callers((edge.host, edge.port or 80), "/ready", connections=2)
+    users.start()
     changes = stack.up(**SYNC, variant="no-breaker").changes
+    users.finish()
     after = stack.deployment()
+    assert (users.failures, len(users.answers) > 10) == ([], True)
     assert after.variant == "no-breaker"
     assert {step.act for step in changes} == {"update"}
     assert {step.kind for step in changes} == {"Deployment", "Service", "Edge"}
