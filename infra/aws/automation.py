@@ -76,9 +76,18 @@ class Engine:
         """What makes it this part is set anew; what its owner may choose, only where nothing is chosen."""
         from pulumi.automation import ConfigValue
 
-        chosen = {key.rpartition(":")[2] for key in stack.get_all_config()}
+        chosen = self._chosen(stack, part)
         settings = {**{k: v for k, v in part.defaults if k not in chosen}, **dict(part.config)}
         stack.set_all_config({key: ConfigValue(value) for key, value in settings.items()})
+
+    @staticmethod
+    def _chosen(stack: Stack, part: Part) -> set[str]:
+        """Keys in the stack's own file. The engine would name every key that the project has a default for, too."""
+        try:
+            settings = stack.workspace.stack_settings(part.stack)
+        except FileNotFoundError:
+            return set()
+        return {key.rpartition(":")[2] for key in settings.config or {}}
 
 
 def _telling(part: Part, say: Callable[[str], None]) -> Callable[[str], None]:

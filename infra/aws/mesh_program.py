@@ -14,7 +14,7 @@ import pulumi_aws as aws
 
 from infra.aws.backbone import Backbone, referred
 from infra.aws.system import System
-from infra.config import BACKBONE, Options
+from infra.config import ANYWHERE, BACKBONE, NOBODY, Options
 from stages.model import Stage
 
 
@@ -31,6 +31,13 @@ def problems(options: Options, stage: Stage) -> list[str]:
         found.append(
             f"broker is {options.broker!r}, but its brokers live in the network of one system, which others would need "
             "to be alive; `pulumi config set broker sqs`"
+        )
+    if options.api_cidrs not in ((ANYWHERE,), NOBODY):
+        # With a public endpoint its name leads to public addresses, also from other VPCs: control planes of other
+        # clusters come by their NAT gateways then, whose addresses belong to stacks that are built later.
+        found.append(
+            f"api_cidrs is {list(options.api_cidrs)}, which shuts out the control planes of other clusters; "
+            "`pulumi config set api_cidrs '[\"none\"]'` for an endpoint that only the networks of the mesh reach"
         )
     return found
 

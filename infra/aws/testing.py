@@ -51,7 +51,8 @@ def check_workspace(make: Callable[[], Workspace], broken: Callable[[str], None]
 
     workspace.down(one, say)  # nothing there is nothing to do
     first = workspace.up(one, say)
-    assert {k: first[k] for k, _ in one.config} == dict(one.config), "a stack has the part's configuration"
+    wanted = {**dict(one.defaults), **dict(one.config)}
+    assert {key: first[key] for key in wanted} == wanted, "a new stack has the part's configuration"
     assert one.stack in workspace.stacks(), "what is up is known"
     assert workspace.up(one, say) == first, "up of what is up changes nothing"
     changed = Part(

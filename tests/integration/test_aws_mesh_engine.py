@@ -21,6 +21,15 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("pulumi") is None, reason="the Pulumi CLI is not on PATH"),
 ]
 
+PROJECT = """
+name: staged-decoupling
+runtime: python
+config:
+  image: {type: string, default: ""}
+  size: {type: string, default: production}
+"""
+"""With defaults, as the real one: they are nobody's choice."""
+
 PROGRAM = """
 from pathlib import Path
 
@@ -29,7 +38,7 @@ import pulumi
 config, here = pulumi.Config(), pulumi.get_stack()
 if Path(f"broken-{here}").exists():
     raise pulumi.RunError("this stack is broken")
-for key in ("stage", "target", "name", "system", "image"):
+for key in ("stage", "target", "name", "system", "image", "size"):
     pulumi.export(key, config.get(key))
 if config.get("system") == "backbone":
     pulumi.export("account", "123456789012")
@@ -45,7 +54,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of its own with a backend of its own: nothing of the user's is read or written."""
     root = tmp_path / "project"
     root.mkdir()
-    (root / "Pulumi.yaml").write_text("name: staged-decoupling\nruntime: python\n")
+    (root / "Pulumi.yaml").write_text(PROJECT)
     (root / "__main__.py").write_text(PROGRAM)
     state = tmp_path / "state"
     state.mkdir()
@@ -78,7 +87,7 @@ def _states(tmp_path: Path) -> dict[str, bytes]:
 
 
 def test_the_engine_keeps_the_contract_of_a_workspace(project: Path) -> None:
-    parts = plan(MESH, "shop", {"image": "repository:1"}).parts
+    parts = plan(MESH, "shop", {"image": "repository:1", "size": "trial"}).parts
 
     check_workspace(lambda: Engine(project), lambda stack: _break(project, stack), (parts[1], parts[2]))
 

@@ -384,3 +384,6 @@ def test_a_stack_that_is_no_part_is_refused_with_the_way_out() -> None:
     kafka = options({**DEFAULTS, "stage": "mesh", "target": "aws", "system": "payments", "broker": "kafka"}, "shop")
     with pytest.raises(pulumi.RunError, match="pulumi config set broker sqs"):
         record(lambda: deploy(kafka, MESH))
+    office = {**DEFAULTS, "stage": "mesh", "target": "aws", "system": "payments", "api_cidrs": ["198.51.100.0/24"]}
+    with pytest.raises(pulumi.RunError, match="shuts out the control planes"):
+        record(lambda: deploy(options(office, "shop"), MESH))
