@@ -15,7 +15,7 @@ QUEUE = "aws:sqs/queue:Queue"
 REDRIVE = "aws:sqs/redrivePolicy:RedrivePolicy"
 REDRIVE_ALLOW = "aws:sqs/redriveAllowPolicy:RedriveAllowPolicy"
 
-NOTHING = (None, "", {})
+NOTHING: tuple[object, ...] = (None, "", {})
 """How 'not set' is written: left out by a program, empty in what the provider answers."""
 
 RECEIVES_MAX = 1000
