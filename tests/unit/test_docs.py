@@ -34,6 +34,21 @@ def test_every_stages_command_of_the_readme_exists_with_its_options(line: str) -
     assert [w for w in words if w.startswith("--") and w.partition("=")[0] not in known] == []
 
 
+PULUMI = ("config", "destroy", "login", "preview", "refresh", "stack", "up")
+"""Commands of the CLI that the README uses."""
+
+
+def test_every_pulumi_command_of_the_readme_is_one_and_names_a_stack_that_is_there() -> None:
+    lines = [part.strip().split() for line in SHELL_LINES for part in line.split("&&")]
+    pulumi = [words for words in lines if words[0] == "pulumi"]
+    assert len(pulumi) > 4
+    assert [words[1] for words in pulumi if words[1] not in PULUMI] == []
+    stacks = {words[words.index("-s") + 1] for words in pulumi if "-s" in words}
+    assert [stack for stack in stacks if not (ROOT / f"Pulumi.{stack}.yaml").exists()] == []
+    packs = {words[words.index("--policy-pack") + 1] for words in pulumi if "--policy-pack" in words}
+    assert [pack for pack in packs if not (ROOT / pack / "PulumiPolicy.yaml").exists()] == []
+
+
 def test_every_command_is_in_the_readmes_table() -> None:
     table = README[README.index("| command |") :]
     assert [name for name in COMMANDS if f"`stages {name}" not in table and f"`{name}`" not in table] == []
