@@ -40,6 +40,7 @@ from infra.aws.permissions import Target, permissions, text
 from infra.aws.remote import Fetched, Published
 from infra.aws.sizing import SIZES
 from infra.aws.trust import Intermediate
+from infra.aws.workloads import PATIENT
 from infra.config import Options
 from infra.k8s.environment import broker_variable
 from infra.k8s.ingress import entries
@@ -317,10 +318,11 @@ class System(pulumi.ComponentResource):
         )
         secrets = register(self._database_urls(), self._inside, self, prefix=prefix, depends_on=there)
         made = register(self._job(), self._inside, self, prefix=prefix, depends_on=[*there, *self._identified])
+        rest = [m for m in manifests if m["kind"] != "Namespace"]
+        plain, patient = ([m for m in rest if (m["kind"] in PATIENT) is waits] for waits in (False, True))
+        register(plain, self._inside, self, prefix=prefix, depends_on=there)
         ready = [*there, *self._identified, *rules.values(), *secrets.values(), *made.values()]
-        register(
-            [m for m in manifests if m["kind"] != "Namespace"], self._inside, self, prefix=prefix, depends_on=ready
-        )
+        register(patient, self._inside, self, prefix=prefix, depends_on=ready)
         self._spaces = there
 
     def _job(self) -> tuple[Manifest, ...]:

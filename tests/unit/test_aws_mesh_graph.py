@@ -181,6 +181,24 @@ def test_istio_is_installed_before_workloads_with_visible_values(system: str) ->
     assert namespaces["istio-system"]["metadata"]["labels"] == {"topology.istio.io/network": f"{system}-network"}
 
 
+def test_pods_wait_for_sidecars_roles_and_databases_and_names_of_others_wait_for_nobody() -> None:
+    rows = _stack("commerce").rows
+    (orders,) = [r for r in rows if r.type == "kubernetes:apps/v1:Deployment" and r.name.endswith("/orders-deployment")]
+    needed = {urn.rpartition("::")[2] for urn in orders.dependencies}
+    assert {"orders", "commerce/shop-commerce/orders-database-secret", "commerce/shop-commerce-namespace"} <= needed
+    assert [name for name in needed if name.endswith("-job")]
+    (policy,) = [r for r in rows if r.type.endswith(":PeerAuthentication") and "shop-commerce" in r.name]
+    assert policy.name in needed
+    assert {"commerce-istiod", "commerce-istio-eastwestgateway"} <= {u.rpartition("::")[2] for u in policy.dependencies}
+    (istiod,) = [r for r in rows if r.name == "commerce-istiod"]
+    assert "commerce-cacerts" in {u.rpartition("::")[2] for u in istiod.dependencies}
+    services = [r for r in rows if r.type == "kubernetes:core/v1:Service" and r.custom and r.inputs.get("metadata")]
+    for service in services:
+        meta = service.inputs["metadata"]
+        foreign = meta["namespace"] not in ("shop-commerce", "istio-system", "istio-ingress")
+        assert (meta.get("annotations", {}).get("pulumi.com/skipAwait") == "true") == foreign
+
+
 def test_users_come_in_by_the_gateway_that_rules_and_doors_name() -> None:
     release = _inputs("commerce", "kubernetes:helm.sh/v3:Release")["commerce-istio-ingress"]
     assert (release["name"], release["namespace"]) == ("istio-ingress", "istio-ingress")
