@@ -1,7 +1,7 @@
 """By which certificate do users come in? The configured one, or one asked for, which waits for a DNS record.
 
-Without `certificate`, the stack asks ACM for one of `domain` and exports the record that proves whose the domain is;
-`pulumi up` waits until it is there, so it is set meanwhile, or with the first preview of the second run.
+Without `certificate`, the stack asks ACM for one of `domain`. `pulumi up` waits until the DNS record is set that proves
+whose the domain is: ACM's console shows it at once, and the stack's output `certificate_proof` from then on.
 """
 
 from __future__ import annotations

@@ -60,6 +60,10 @@ DELETION_DAYS = {True: 30, False: 7}
 """Days until a deleted key is gone, with it everything that it encrypts; 7 to 30 are allowed."""
 
 
+PASSING = "messages"
+"""The key of what only passes through: a stack may take the step to stage async back."""
+
+
 def account_statement(account: str) -> Statement:
     """Without it nobody could ever change the key again, AWS's support included."""
     return Statement(
@@ -130,7 +134,7 @@ class Key(pulumi.ComponentResource):
             enable_key_rotation=True,
             deletion_window_in_days=DELETION_DAYS[sizing.protected],
             tags=tags(options, system, called(options, name)),
-            opts=pulumi.ResourceOptions(parent=self, protect=sizing.protected),
+            opts=pulumi.ResourceOptions(parent=self, protect=sizing.protected and purpose != PASSING),
         )
         kms.Alias(name, name=f"alias/{called(options, name)}", target_key_id=key.key_id, opts=below)
         self.arn = key.arn

@@ -16,6 +16,7 @@ from infra.aws.permissions import wildcards
 from infra.aws.program import deploy
 from infra.config import options
 from infra.k8s.testing import manifest_problems
+from infra.program import main
 from infra.testing_pulumi import ACCOUNT, Recorded, Row, of_type, record, row_of
 from stages.catalogue import STAGES
 from stages.messaging import messaging
@@ -242,6 +243,13 @@ def test_async_adds_what_carries_messages_and_nothing_else() -> None:
         "stages:aws:Key": 1,
         "stages:aws:Messages": 1,
     }
+
+
+def test_the_step_to_async_can_be_taken_back() -> None:
+    """What is protected cannot be deleted."""
+    added = inputs(graph("async")).keys() - inputs(graph("sync")).keys()
+    assert not [row.name for row in graph("async").rows if row.protect and (row.type, row.name) in added]
+    assert row_of(graph("async").rows, KEY, "data").protect
 
 
 def test_async_by_kafka_adds_a_cluster_and_its_topics() -> None:
@@ -579,6 +587,40 @@ def test_what_people_ask_a_stack_for_is_an_output() -> None:
     assert graph("async").outputs.keys() - graph("sync").outputs.keys() == {"queues", "topics"}
     assert graph("kafka").outputs.keys() - graph("sync").outputs.keys() == {"kafka"}
     assert graph("sync").outputs["endpoints"] == {"users": "https://shop.example.com"}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_input_is_one_that_the_sdk_knows(name: str) -> None:
+    """The SDK turns the names that it knows into the provider's; a misspelt one would stay as it is."""
+    for row in graph(name).rows:
+        if row.type.startswith("aws:"):
+            assert not [path for path in paths(row.inputs) if "_" in path], row.name
+
+
+def paths(value: Any, path: str = "") -> Iterator[str]:
+    """Every key in a value, but those that are names of the user's: tags, dimensions."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield f"{path}.{key}"
+            if key not in ("tags", "dimensions"):
+                yield from paths(each, f"{path}.{key}")
+    if isinstance(value, list):
+        for each in value:
+            yield from paths(each, path)
+
+
+def test_the_project_with_a_stacks_configuration_makes_the_same() -> None:
+    raw = {**CONFIG, **GRAPHS["async"], "name": "shop"}
+    found = record(main, {f"staged-decoupling:{key}": value for key, value in raw.items()}, "aws-async")
+    assert {(row.type, row.name) for row in found.rows} == {(row.type, row.name) for row in graph("async").rows}
+    assert found.outputs.keys() == graph("async").outputs.keys()
+
+
+def test_what_is_missing_is_told_at_once_before_anything_is_made() -> None:
+    with pytest.raises(pulumi.RunError) as raised:
+        record(main, {"staged-decoupling:stage": "sync", "staged-decoupling:target": "aws"}, "aws-sync")
+    assert "image is not set" in str(raised.value)
+    assert "domain is not set" in str(raised.value)
 
 
 def test_components_say_what_they_made() -> None:
