@@ -36,7 +36,7 @@ class Edges:
             try:
                 known.spec = spec
                 self._context.save()
-                await self.ask(self._question(name))
+                await self._tell(name)
             finally:
                 self._context.ports.release(known.port)
         return await self.get(name)
@@ -68,7 +68,7 @@ class Edges:
     async def point(self, callee: str) -> None:
         """Let every wire to a service, broker or registry follow its instance, or refuse while it has none."""
         mine = [n for n, wire in self._state.wires.items() if (wire.spec.to or wire.spec.callee) == callee]
-        await asyncio.gather(*(self.ask(self._question(name)) for name in mine))
+        await asyncio.gather(*(self._tell(name) for name in mine))
 
     async def quiet(self, address: str, timeout_s: float) -> bool:
         """Wait until no request is under way to an instance; False if some still are after the timeout."""
@@ -128,6 +128,16 @@ class Edges:
     async def stop(self) -> None:
         await stop(self._state.wire_host, self._context.tags, grace_s=0.5)
         self._socket.unlink(missing_ok=True)
+
+    async def _tell(self, name: str) -> None:
+        """Let the host know where a wire leads now, again if that has changed meanwhile.
+
+        Two may tell at once, and be heard in either order: whoever is heard last has looked last, or looks again.
+        """
+        told: Message | None = None
+        while name in self._state.wires and told != (now := self._question(name)):
+            await self.ask(now)
+            told = now
 
     def _question(self, name: str) -> Message:
         wire = self._state.wires[name]

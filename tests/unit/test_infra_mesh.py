@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from infra.local import requests
 from infra.local.context import Context
+from infra.local.edges import Edges
 from infra.local.errors import Invalid, NotFound
 from infra.local.home import Home, read_json
 from infra.local.inject_mesh import wires_between
@@ -329,6 +331,34 @@ def test_what_is_of_a_cluster_or_leads_into_it_has_a_port_of_its_range(tmp_path:
     for port in allowed:
         context.ports.release(port)
         again.ports.release(port)
+
+
+def test_a_wire_leads_where_it_should_although_its_callee_comes_while_it_is_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = _context(tmp_path)
+    edges = Edges(context)
+    heard: list[object] = []
+
+    async def story() -> None:
+        late = asyncio.Event()
+
+        async def host(message: dict[str, object]) -> dict[str, object]:
+            if message.get("endpoint") is None:
+                await late.wait()
+            heard.append(message.get("endpoint"))
+            return {"wires": {}}
+
+        monkeypatch.setattr(edges, "ask", host)
+        put = asyncio.create_task(edges.put("a-broker", WireSpec("a", "broker")))
+        await asyncio.sleep(0)
+        context.state.brokers["broker"] = Broker(BrokerSpec(url="http://127.0.0.1:9"))
+        await edges.point("broker")
+        late.set()
+        await put
+
+    asyncio.run(story())
+    assert heard[:3] == ["127.0.0.1:9", None, "127.0.0.1:9"], "whoever was heard last looked again"
 
 
 def _context(tmp_path: Path, allowed: range = range(24100, 24140)) -> Context:
