@@ -6,7 +6,7 @@ import asyncio
 
 from infra.local.context import Context
 from infra.local.errors import Conflict, NotFound
-from infra.local.state import AuthoritySpec
+from infra.local.state import SERVICE, AuthoritySpec
 
 
 class Authority:
@@ -39,9 +39,10 @@ class Authority:
         return {"kind": "authority", "name": name, "state": "available", "trust_domain": state.authority.trust_domain}
 
     async def delete(self, name: str) -> None:
-        """Idempotent. Raise Conflict while there are services, which trust it."""
+        """Idempotent. Raise Conflict while there are parts of a mesh, which trust it."""
         state = self._context.state
-        if state.authority is not None and state.services:
-            raise Conflict(f"authority {name} is trusted by {', '.join(state.services)}; delete them first")
+        trusting = [part for part, service in state.services.items() if service.spec.role != SERVICE]
+        if state.authority is not None and trusting:
+            raise Conflict(f"authority {name} is trusted by {', '.join(trusting)}; delete them first")
         state.authority = None
         self._context.save()
