@@ -107,3 +107,12 @@ def test_users_come_last() -> None:
     rows = through_pulumi("sync", None, False).rows
     edge = next(row for row in rows if row.type == "stages:local:Edge")
     assert len(edge.dependencies) == len(rows) - 1
+
+
+def test_an_envoy_waits_for_its_control_plane() -> None:
+    """The engine does few things at once: Envoys that are begun first would take the control plane's turn."""
+    rows = [row for row in through_pulumi("mesh", None, False).rows if row.type == "stages:local:Service"]
+    envoys = [row for row in rows if row.inputs.get("role") in ("sidecar", "gateway")]
+    assert envoys
+    for row in envoys:
+        assert any(urn.endswith(f"::{row.inputs['cluster']}-control") for urn in row.dependencies), row.name

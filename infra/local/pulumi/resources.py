@@ -17,6 +17,7 @@ from infra.local.pulumi.kinds import DEPLOYMENT, EDGE, KINDS, run_id_of
 from infra.local.render import render
 from infra.local.render_messages import VARIABLE, OwnBroker, own_broker, own_broker_problems
 from infra.local.resource import NAMING, Ref, Resource, Value, parts
+from stages.mesh import control_of
 from stages.model import Stage
 
 Key = tuple[str, str]
@@ -97,7 +98,7 @@ class _Program:
             inputs["env"] = {key: self._text(value) for key, value in record.env.items()}
         if record.args:
             inputs["args"] = [self._text(value) for value in record.args]
-        needs = [self._added[need] for need in sorted(record.needs)]
+        needs = [self._added[need] for need in sorted(record.needs | _configured_by(record))]
         return LocalResource(record.kind, record.name, self._sealed(_given(inputs)), self._options(needs))
 
     def _identity(self, name: str) -> dict[str, Any]:
@@ -130,6 +131,14 @@ class _Program:
 
     def _each(self, kind: str, attribute: str) -> dict[str, pulumi.Output[Any]]:
         return {name: it.output(attribute) for (known, name), it in self._added.items() if known == kind}
+
+
+def _configured_by(record: Resource) -> frozenset[Key]:
+    """An Envoy is ready once its control plane has told it what to do. The engine does few things at once: were Envoys
+    among the first of them, they would wait for a control plane whose turn never comes."""
+    if record.inputs.get("role") not in ("sidecar", "gateway"):
+        return frozenset()
+    return frozenset({("service", control_of(str(record.inputs["cluster"])))})
 
 
 def _own_broker(options: Options) -> OwnBroker | None:
