@@ -18,7 +18,7 @@ from rich.console import Console
 
 from stages.catalogue import STAGES
 from stages.deployment import Deployment
-from suite.plan import Wishes, make_plan
+from suite.plan import make_plan
 from suite.ports import BadInput, Cloud, FaultPlan, Target
 from suite.progress import Progress
 from suite.stage_run import Tools
@@ -26,6 +26,7 @@ from suite.store import Store
 
 if TYPE_CHECKING:
     from suite.verify import Parts
+from suite.wishes import Wishes
 
 
 def target() -> Target:

@@ -36,10 +36,11 @@ from stages.mesh import CANARY, STABLE, sidecar_of
 from stages.model import Stage
 from suite.gathered import Gathered
 from suite.observe import SECOND_NS, STOCK_LEAST, healthy_mix
-from suite.plan import DEFAULT_RATE, rate_problems, unknown
+from suite.plan import rate_problems, unknown
 from suite.ports import BadInput, Clock, Load
 from suite.show import Page, table
 from suite.signals_lines import INGRESS, OUT, Line
+from suite.wishes import DEFAULT_RATE
 
 DEFECTS = {"good": "none", "slow": "slow", "failing": "failing"}
 """Candidates, and what is wrong with each on purpose."""

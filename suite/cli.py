@@ -23,10 +23,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from suite.plan import DEFAULT_RATE, Wishes
 from suite.ports import BadInput, SuiteError
-from suite.sweep_plan import DEFAULT_RATE as SWEEP_RATE
-from suite.sweep_plan import SweepWishes
+from suite.wishes import DEFAULT_RATE, SWEEP_RATE, SweepWishes, Wishes
 
 if TYPE_CHECKING:
     from rich.status import Status

@@ -14,28 +14,10 @@ from stages.catalogue import STAGES, VARIANTS
 from stages.deployment import Deployment
 from stages.model import Stage, Variant
 from suite.ports import BadInput, FaultPlan
-
-DEFAULT_RATE = 50.0
-"""Requests per second: the shuffled deck then deals some 8/s to every operation, and a promise of 'less than 5 % lost'
-(63 good requests) is decided in about 8 s. Stage async then keeps one of two cores busy, so that a machine that has
-something else to do for a moment does not look like a fault."""
+from suite.wishes import Wishes
 
 RATE_LIMITS = (5.0, 1000.0)
 """Below, no cell is decided before its cap; above, one generator core is no longer honest."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What the user typed."""
-
-    stages: tuple[str, ...] = ()
-    """Empty: all that can run."""
-    quick: bool = False
-    faults: tuple[str, ...] = ()
-    """Empty: all of the catalogue, or the quick ones."""
-    rate: float = DEFAULT_RATE
-    seed: int = 7
-    variant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

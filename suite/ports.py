@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from stages.blast_radius import Impact
-from stages.check import Outstanding, PolicyTry
-from stages.deployment import Deployment
-from stages.history import Audit, DeadLetter
-from stages.model import Stage, Variant
+if TYPE_CHECKING:  # named only: whoever needs an error of ours does not wait for the model
+    from stages.blast_radius import Impact
+    from stages.check import Outstanding, PolicyTry
+    from stages.deployment import Deployment
+    from stages.history import Audit, DeadLetter
+    from stages.model import Stage, Variant
 
 
 class SuiteError(Exception):

@@ -20,9 +20,7 @@ from stages.distance import round_trips, wires_between_systems
 from stages.model import Kind, Stage
 from suite.plan import rate_problems, unknown
 from suite.ports import BadInput
-
-DEFAULT_RATE = 40.0
-"""Requests per second: about six to each operation, and an idle machine even while place-order takes 0.7 s."""
+from suite.wishes import SweepWishes
 
 DELAYS_MS = (0, 5, 10, 25, 50)
 QUICK_DELAYS_MS = (5, 25, 50)
@@ -31,19 +29,6 @@ DELAY_MS_MAX = 1000
 DISTANCES = (3, 12)
 """Fewest besides 0, so that the interval of a slope exists and a line is more than its ends; and most, so that a run
 ends."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepWishes:
-    """What the user typed."""
-
-    stages: tuple[str, ...] = ()
-    """Empty: all that can run."""
-    delays: str = ""
-    """Milliseconds one way, separated by commas; empty: the default."""
-    rate: float = DEFAULT_RATE
-    seed: int = 7
-    quick: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

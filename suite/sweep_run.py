@@ -26,7 +26,8 @@ from suite.show import table
 from suite.store import RUNS, Store
 from suite.sweep import SweepResult, SweepTools, sweep_stage
 from suite.sweep_document import decided, sweep_document
-from suite.sweep_plan import SweepPlan, SweepWishes, make_sweep
+from suite.sweep_plan import SweepPlan, make_sweep
+from suite.wishes import SweepWishes
 
 FILES = ("sweep.json", "sweep.html", "history.jsonl", "environment.json")
 

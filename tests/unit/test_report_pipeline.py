@@ -18,7 +18,7 @@ from stages.blast_radius import Effect
 from stages.catalogue import STAGES
 from stages.history import merged
 from suite.bootstrap import fault_catalogue
-from suite.plan import Wishes, make_plan
+from suite.plan import make_plan
 from suite.report import html, junit
 from suite.report.reading import load
 from suite.report.series import Series, summarize
@@ -28,6 +28,7 @@ from suite.stage_run import StageResult, run_stage
 from suite.store import Store
 from suite.testing.world import World
 from suite.verdict import run_document
+from suite.wishes import Wishes
 
 SCHEMA = json.loads((resources.files("suite.comparison") / "schema.json").read_text())
 FAULTS = ("payments-killed", "inventory-killed", "email-killed")

@@ -17,12 +17,13 @@ from stages.blast_radius import Effect
 from stages.check import PolicyTry
 from stages.history import Audit
 from suite.bootstrap import fault_catalogue
-from suite.plan import Wishes, make_plan
+from suite.plan import make_plan
 from suite.ports import SuiteError
 from suite.stage_run import StageResult, run_stage
 from suite.store import Store
 from suite.testing.world import World
 from suite.verdict import run_document
+from suite.wishes import Wishes
 
 CATALOGUE = fault_catalogue()
 

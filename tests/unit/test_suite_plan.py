@@ -7,8 +7,9 @@ import pytest
 from stages.catalogue import STAGES, VARIANTS
 from stages.deployment import Deployment
 from suite.bootstrap import fault_catalogue
-from suite.plan import QUICK, Plan, Timings, Wishes, make_plan
+from suite.plan import QUICK, Plan, Timings, make_plan
 from suite.ports import BadInput
+from suite.wishes import Wishes
 
 CATALOGUE = fault_catalogue()
 NO_MESH = {"mesh": ["not built"]}

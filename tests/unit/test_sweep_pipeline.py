@@ -21,9 +21,10 @@ from suite.ports import SuiteError
 from suite.store import Store
 from suite.sweep import Stretched, SweepTools
 from suite.sweep_document import decided
-from suite.sweep_plan import SweepWishes, make_sweep
+from suite.sweep_plan import make_sweep
 from suite.sweep_run import FILES, SweepParts, summary, sweep
 from suite.testing.world import FakeClock, World, WorldLoad
+from suite.wishes import SweepWishes
 
 RUNNING = Deployment(
     name="mine", run_id="r", stage="sync", target="local", control="", edge="http://127.0.0.1:1", directory=""

@@ -8,7 +8,8 @@ from stages.catalogue import STAGES
 from stages.deployment import Deployment
 from stages.distance import Block, fit, line, round_trips, wires_between_systems
 from suite.ports import BadInput
-from suite.sweep_plan import DELAYS_MS, QUICK_DELAYS_MS, SweepWishes, make_sweep, rounds_of_blocks
+from suite.sweep_plan import DELAYS_MS, QUICK_DELAYS_MS, make_sweep, rounds_of_blocks
+from suite.wishes import SweepWishes
 
 RUNNING = Deployment(
     name="mine", run_id="r", stage="sync", target="local", control="", edge="http://127.0.0.1:1", directory=""
