@@ -12,7 +12,7 @@ from pulumi_aws import eks, iam
 
 from infra.aws import permissions
 from infra.aws.naming import called, tags
-from infra.aws.permissions import Permission, Statement, Target, statements
+from infra.aws.permissions import Permission, Target, statements
 from infra.config import Options
 
 POD_IDENTITY = "pods.eks.amazonaws.com"
@@ -68,8 +68,3 @@ def policy_of(granted: Sequence[Permission], arns: Mapping[Target, pulumi.Input[
     wanted = list(dict.fromkeys(target for permission in granted for target in permission.targets))
     found = pulumi.Output.all(*(arns[target] for target in wanted))
     return found.apply(lambda known: permissions.text(*statements(granted, dict(zip(wanted, known, strict=True)))))
-
-
-def policy_from(*parts: Statement) -> str:
-    """The document of what is no service."""
-    return permissions.text(*parts)

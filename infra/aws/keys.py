@@ -109,6 +109,15 @@ def key_policy(account: str, *more: Statement) -> str:
     return json.dumps(document(account_statement(account), *more), sort_keys=True)
 
 
+def platform_policy(region: str, account: str, groups: tuple[str, ...]) -> str:
+    """The document of the key of a cluster's log groups and of its alarms' topic, as JSON."""
+    return key_policy(
+        account,
+        logs_statement(region, account, groups),
+        publisher_statement("Alarms", "cloudwatch.amazonaws.com", account),
+    )
+
+
 class Key(pulumi.ComponentResource):
     """A key that rotates every year, with its alias."""
 

@@ -28,7 +28,7 @@ from infra.aws.database import (
 )
 from infra.aws.identity import Identity, policy_of
 from infra.aws.kafka import Kafka, kafka_log_group
-from infra.aws.keys import Key, key_policy, logs_statement, publisher_statement
+from infra.aws.keys import Key, key_policy, platform_policy, publisher_statement
 from infra.aws.messaging import Messages
 from infra.aws.network import Network, Vpc, flow_log_group
 from infra.aws.network_plan import INTRA, PUBLIC, interface_endpoints, network_plan
@@ -103,11 +103,7 @@ class OneCluster:
         groups = log_groups(options, self._stage, name, options.broker)
         self._platform = self._key(
             "platform",
-            lambda account: key_policy(
-                account,
-                logs_statement(options.region, account, groups),
-                publisher_statement("Alarms", "cloudwatch.amazonaws.com", account),
-            ),
+            lambda account: platform_policy(options.region, account, groups),
         )
         sqs = bool(messaging(self._stage).queues) and options.broker == "sqs"
         self._network = Network(

@@ -16,14 +16,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import pulumi
-from pulumi_aws import eks, iam, secretsmanager
+from pulumi_aws import secretsmanager
 from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.core.v1 import Secret
 from pulumi_kubernetes.helm.v3 import Release
 
 from infra.aws import permissions
+from infra.aws.identity import Identity
 from infra.aws.istio import SYSTEM
-from infra.aws.naming import called, tags
+from infra.aws.naming import tags
 from infra.aws.peering import callees, callers
 from infra.aws.versions import EXTERNAL_SECRETS
 from infra.config import Options
@@ -189,28 +190,16 @@ class Fetched(pulumi.ComponentResource):
         super().__init__("stages:aws:Fetched", f"{cluster}-fetched", None, opts)
         below = pulumi.ResourceOptions(parent=self)
         wanted = [c.name for c in callees(stage, cluster)]
-        role = iam.Role(
+        identity = Identity(
             f"{cluster}-secrets-reader",
-            name=called(options, cluster, "secrets-reader"),
-            assume_role_policy=permissions.trust("pods.eks.amazonaws.com", "sts:AssumeRole", "sts:TagSession"),
-            tags=tags(options, cluster),
-            opts=below,
-        )
-        granted = iam.RolePolicy(
-            f"{cluster}-secrets-reader",
-            role=role.name,
-            policy=pulumi.Output.all(key, *(letterboxes[name] for name in wanted)).apply(
+            options,
+            pulumi.Output.all(key, *(letterboxes[name] for name in wanted)).apply(
                 lambda known: permissions.text(*reading(tuple(known[1:]), known[0]))
             ),
-            opts=below,
-        )
-        identity = eks.PodIdentityAssociation(
-            f"{cluster}-secrets-reader",
-            cluster_name=cluster_name,
+            cluster=cluster_name,
             namespace=OPERATOR,
+            system=cluster,
             service_account=OPERATOR,
-            role_arn=role.arn,
-            tags=tags(options, cluster),
             opts=below,
         )
         operator = Release(
@@ -224,7 +213,7 @@ class Fetched(pulumi.ComponentResource):
             values=operator_values(),
             atomic=True,
             timeout=600,
-            opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[identity, granted]),
+            opts=pulumi.ResourceOptions(parent=self, provider=provider, depends_on=[identity.association]),
         )
         store = CustomResource(
             f"{cluster}-{STORE}",

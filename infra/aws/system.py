@@ -31,7 +31,7 @@ from infra.aws.discovery import Registration, namespace_of
 from infra.aws.fis_templates import Experiments, log_group
 from infra.aws.identity import Identity, policy_of
 from infra.aws.istio import INGRESS, Istio, enters, system_namespace
-from infra.aws.keys import Key, key_policy, logs_statement, publisher_statement
+from infra.aws.keys import Key, key_policy, platform_policy
 from infra.aws.naming import SHARED, called, tags
 from infra.aws.network import Network, Vpc, flow_log_group
 from infra.aws.network_plan import INTRA, PRIVATE, PUBLIC, interface_endpoints, network_plan
@@ -144,11 +144,7 @@ class System(pulumi.ComponentResource):
         )
         self._platform = self._key(
             "platform",
-            lambda account: key_policy(
-                account,
-                logs_statement(options.region, account, groups),
-                publisher_statement("Alarms", "cloudwatch.amazonaws.com", account),
-            ),
+            lambda account: platform_policy(options.region, account, groups),
         )
         self._network = Network(
             name,

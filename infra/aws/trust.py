@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pulumi
-from pulumi_aws import acmpca, eks, iam
+from pulumi_aws import acmpca, eks
 from pulumi_kubernetes.apiextensions import CustomResource
 
 from infra.aws import permissions
+from infra.aws.identity import Identity
 from infra.aws.naming import called, tags
 from infra.aws.sizing import Sizing
 from infra.aws.versions import CERT_MANAGER_ADDON, PRIVATE_CA_ADDON
@@ -137,32 +138,20 @@ class Intermediate(pulumi.ComponentResource):
         """`namespace`: istio-system, which has to be there for the Secret."""
         super().__init__("stages:aws:Intermediate", f"{cluster}-intermediate", None, opts)
         below = pulumi.ResourceOptions(parent=self)
-        role = iam.Role(
-            f"{cluster}-issuer",
-            name=called(options, cluster, "issuer"),
-            assume_role_policy=permissions.trust("pods.eks.amazonaws.com", "sts:AssumeRole", "sts:TagSession"),
-            tags=tags(options, cluster),
-            opts=below,
-        )
-        granted = iam.RolePolicy(
-            f"{cluster}-issuer",
-            role=role.name,
-            policy=pulumi.Output.from_input(root).apply(lambda arn: permissions.text(*issuing(arn))),
-            opts=below,
-        )
         manager = self._addon(cluster, CERT_MANAGER_ADDON, cluster_name, tags(options, cluster), [])
         place, account = ISSUER_ACCOUNT
-        identity = eks.PodIdentityAssociation(
+        identity = Identity(
             f"{cluster}-issuer",
-            cluster_name=cluster_name,
+            options,
+            pulumi.Output.from_input(root).apply(lambda arn: permissions.text(*issuing(arn))),
+            cluster=cluster_name,
             namespace=place,
+            system=cluster,
             service_account=account,
-            role_arn=role.arn,
-            tags=tags(options, cluster),
             opts=below,
         )
         connector = self._addon(
-            cluster, PRIVATE_CA_ADDON, cluster_name, tags(options, cluster), [manager, identity, granted]
+            cluster, PRIVATE_CA_ADDON, cluster_name, tags(options, cluster), [manager, identity.association]
         )
         issuer = CustomResource(
             f"{cluster}-root",
