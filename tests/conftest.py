@@ -4,16 +4,21 @@ Tests of real processes judge what happened within seconds. Where the machine st
 stolen core), a failure says nothing about the code: such a test is run again with fresh fixtures, at most twice. On a
 machine that kept going, three tests of a run may fail once; whatever fails again, or is the fourth, stands. The summary
 names every test that was run again, with what it had said: nothing that was seen is lost.
+
+`make test` runs two streams side by side (pytest-xdist). One takes whatever measures a loaded shop, one test after the
+other; the other takes all the rest and stands back for it (nice): the measured have the machine as good as alone.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -31,8 +36,13 @@ STALL_S = 0.15
 AGAIN = 2
 
 ONCE_MAX = 3
-"""Tests of a run that may fail once although no core stood still: a fixed 0.15 s does not see every way to be slow."""
+"""Tests of a stream that may fail once although no core stood still: 0.15 s does not see every way to be slow."""
 
+MEASURED = {"contract", "e2e", "broken"}
+"""Folders whose tests load a shop and judge what its users saw; they share one stream."""
+
+STAND_BACK = 10
+"""How nice the other stream is: a tenth of a contended core, enough for tests that wait most of the time."""
 
 SAID_MAX = 1500
 """Characters of a failure that the summary keeps; its end says what was wrong."""
@@ -92,9 +102,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[MACHINE].stop()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what one stream must run: all measured tests, and each other file (its fixtures are made once)."""
+    for item in items:
+        stream = "measured" if _in(item, MEASURED) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(stream))
+
+
+def _in(item: pytest.Item, folders: set[str]) -> bool:
+    return bool(folders & set(item.path.relative_to(item.config.rootpath).parts))
+
+
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Run a timed test; once more where the machine stood still while it failed."""
-    if not TIMED & set(item.path.relative_to(item.config.rootpath).parts):
+    if hasattr(item.config, "workerinput") and not _in(item, MEASURED):
+        os.setpriority(os.PRIO_PROCESS, 0, STAND_BACK)
+    if not _in(item, TIMED):
         return None
     machine = item.config.stash[MACHINE]
     machine.start()
@@ -121,6 +145,17 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A stream hands what it ran again to the process that sums up."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["again"] = session.config.stash[MACHINE].again
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[MACHINE].again.extend(getattr(node, "workeroutput", {}).get("again", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
