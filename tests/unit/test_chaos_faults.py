@@ -218,7 +218,7 @@ TO_INVENTORY = frozenset({"storefront-inventory", "orders-inventory"})
         ),
         (Canary(service="inventory", share_percent=50, defect="none"), Impact()),
     ],
-    ids=str,
+    ids=lambda given: None if isinstance(given, Impact) else str(given),
 )
 def test_a_fault_of_the_mesh_tells_the_model_what_it_does(fault, impact) -> None:
     assert fault.impact(MESH) == impact
