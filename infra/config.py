@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
@@ -23,6 +24,8 @@ ANYWHERE = "0.0.0.0/0"
 NOBODY = ("none",)
 BACKBONE = "backbone"
 """The stack that holds what no system owns: networks, their peering, the namespace, the root of trust."""
+FLEET = "fleet"
+"""Key under which a stack keeps what all of its deployment share; its own keys overrule it (infra/aws/fleet.py)."""
 
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[1-9]")
 _IMAGE = re.compile(r"[^\s@]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})")
@@ -44,6 +47,7 @@ _ONLY: Mapping[str, tuple[str, ...]] = {
     "availability_zones": ("aws",),
     "size": ("aws",),
     "api_cidrs": ("aws",),
+    FLEET: ("aws",),
 }
 """Keys that mean something on some targets only; elsewhere they are refused, so that nobody waits for their effect."""
 
@@ -95,18 +99,19 @@ class Options:
     nobody."""
 
 
-KEYS = tuple(Options.__dataclass_fields__)
+KEYS = (*Options.__dataclass_fields__, FLEET)
 
 
 def options(raw: Mapping[str, object], stack: str) -> Options:
     """Read a stack's configuration, keys without their project. Raise ConfigError with every problem at once.
 
     A key with an empty value is as good as none: Pulumi.yaml has to give every key that may be left out a default.
+    What stands under `fleet` counts where the stack says nothing of its own.
 
     >>> options({"stage": "sync"}, "mine").name
     'mine'
     """
-    raw = {key: value for key, value in raw.items() if value not in ("", "[]", [])}
+    raw, unreadable = merged(raw)
     reader = _Reader(raw)
     stage = reader.one_of("stage", tuple(STAGES), None)
     target = reader.one_of("target", TARGETS, "local")
@@ -130,10 +135,29 @@ def options(raw: Mapping[str, object], stack: str) -> Options:
         size=reader.one_of("size", SIZES, SIZES[0]),
         api_cidrs=reader.texts("api_cidrs") or (ANYWHERE,),
     )
-    problems = (*reader.problems(), *(problem for rule in _RULES for problem in rule(found, raw)))
+    problems = (*unreadable, *reader.problems(), *(problem for rule in _RULES for problem in rule(found, raw)))
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def merged(raw: Mapping[str, object]) -> tuple[dict[str, object], tuple[str, ...]]:
+    """What is set, a stack's own keys before those of its fleet; and what is wrong with `fleet`.
+
+    >>> merged({"image": "shop:1", "size": "", "fleet": '{"image": "shop:2", "size": "trial"}'})[0]["size"]
+    'trial'
+    """
+    own = {key: value for key, value in raw.items() if value not in ("", "[]", "{}", [], {})}
+    fleet = own.get(FLEET, {})
+    if isinstance(fleet, str):  # that is how Pulumi hands over structured values
+        with suppress(ValueError):
+            fleet = json.loads(fleet)
+    if not isinstance(fleet, Mapping):
+        said = f"{FLEET} is {fleet!r}, must be keys and values; `pulumi config rm {FLEET}`, `stages up` writes it"
+        return own, (said,)
+    # the CLI makes a number or a truth value of what looks like one
+    texts = {key: v if isinstance(v, str | list) else json.dumps(v) for key, v in fleet.items() if v not in ("", None)}
+    return {**texts, **own}, ()
 
 
 class _Reader:

@@ -131,6 +131,7 @@ def up(
     name: Annotated[str | None, typer.Option("--name", help="Name of the deployment; default: the stage's.")] = None,
     variant: Annotated[str | None, typer.Option("--variant", help="Deploy a deliberately broken shop.")] = None,
     where: Where = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="On AWS: only say what would be done.")] = False,
     as_json: Json = False,
 ) -> None:
     """Deploy a stage and leave it running: here, or on AWS with a stack per system (stage mesh)."""
@@ -141,8 +142,13 @@ def up(
     if where != "local":
         if broken:
             raise BadInput(["variants are deployed on the local target only: leave out --variant or --target"])
-        _rolled(where, chosen, [name or stage], as_json)
+        if dry_run:
+            _planned(where, chosen, name or stage, as_json)
+        else:
+            _rolled(where, chosen, [name or stage], as_json)
         return
+    if dry_run:
+        raise BadInput(["--dry-run is for --target aws; what a stage consists of says 'stages show STAGE'"])
     local = target()
     if reasons := local.cannot(chosen):
         raise BadInput([f"stage {stage!r} cannot run here: {why}" for why in reasons])
@@ -449,6 +455,20 @@ def main() -> NoReturn:
         err.print("[bold red]this is a defect of 'stages' itself[/]: please report it with the lines above")
         status = EXIT_CRASH
     sys.exit(status or 0)
+
+
+def _planned(where: str, stage: Stage, name: str, as_json: bool) -> None:
+    """Say what would be done with which stack, and start nothing."""
+    from suite.bootstrap import cloud
+
+    port = cloud(where)
+    if problems := list(dict.fromkeys(port.cannot(stage, name))):
+        raise BadInput(problems)
+    planned = port.planned(stage, name=name)
+    if as_json:
+        _json(planned.stacks)
+    else:
+        out.print(escape(planned.summary))
 
 
 def _rolled(where: str, stage: Stage | None, names: list[str], as_json: bool) -> None:

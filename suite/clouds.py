@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from infra.aws.fleet import Decided
 from infra.aws.rollout import Report, WorkspaceError
 from infra.aws.target import AwsTarget
 from infra.naming import deployment_problems
 from stages.model import Stage
-from suite.ports import Rollout, SuiteError
+from suite.ports import Planned, Rollout, SuiteError
 
 
 class AwsStages:
@@ -20,8 +21,17 @@ class AwsStages:
     def cannot(self, stage: Stage | None, name: str) -> list[str]:
         return [*deployment_problems(name), *self._aws.problems(stage, name)]
 
+    def planned(self, stage: Stage, *, name: str) -> Planned:
+        try:
+            return _planned(self._aws.planned(stage, name))
+        except WorkspaceError as error:
+            raise SuiteError(str(error)) from error
+
     def up(self, stage: Stage, *, name: str, progress: Callable[[str], None]) -> Rollout:
-        return _rollout(self._aws.up(stage, name, progress))
+        try:
+            return _rollout(self._aws.up(stage, name, progress))
+        except WorkspaceError as error:
+            raise SuiteError(str(error)) from error
 
     def down(self, name: str, *, progress: Callable[[str], None]) -> Rollout | None:
         try:
@@ -38,5 +48,23 @@ def _rollout(report: Report) -> Rollout:
         stacks={
             f.stack: {"outcome": f.outcome.value, "reason": f.reason, "outputs": dict(f.outputs)}
             for f in report.finished
+        },
+    )
+
+
+def _planned(decided: Decided) -> Planned:
+    order = " -> ".join(part.stack for part in decided.plan.parts)
+    return Planned(
+        summary="\n".join([f"in this order: {order}", *(decided.lines or ["no key changes"])]),
+        stacks={
+            part.stack: {
+                "needs": list(part.needs),
+                "settings": {
+                    d.key: {"act": d.act.value, "before": d.before, "fleet": d.fleet, "own": d.own}
+                    for d in decided.decisions
+                    if d.stack == part.stack
+                },
+            }
+            for part in decided.plan.parts
         },
     )

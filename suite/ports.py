@@ -179,6 +179,16 @@ class Rollout:
     """Name -> 'outcome', 'reason' and plain 'outputs'; in the order in which they were to be done."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a deployment of stacks would do; nothing has been started."""
+
+    summary: str
+    """The stacks in their order, and which keys of which come, go and stay as their owners set them."""
+    stacks: Mapping[str, Mapping[str, Any]]
+    """Name -> 'needs' and, by key, 'settings': what is decided and why; in the order in which they are to be done."""
+
+
 class Cloud(Protocol):
     """Where stages are deployed and taken away, and nothing else: no verdict is asked of it here.
 
@@ -187,6 +197,9 @@ class Cloud(Protocol):
 
     def cannot(self, stage: Stage | None, name: str) -> list[str]:
         """Why the stage (None: whatever stands under the name) cannot be worked on from here; starts nothing."""
+
+    def planned(self, stage: Stage, *, name: str) -> Planned:
+        """What `up` would do with which stack, and why; starts nothing."""
 
     def up(self, stage: Stage, *, name: str, progress: Callable[[str], None]) -> Rollout:
         """Build or update every stack; one that fails touches no other."""

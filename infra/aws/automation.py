@@ -6,18 +6,25 @@ Each call is one run of the CLI on one stack: its lock, its checkpoint and its h
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infra.aws.fleet import Known
 from infra.aws.rollout import WorkspaceError
 from infra.aws.split import Part
+from infra.aws.stack_file import StackFileError, read
+from infra.config import FLEET
 
 if TYPE_CHECKING:
     from pulumi.automation import Stack
 
 LINES = 12
 """Of the engine's own words that a failure repeats."""
+
+ENCRYPTED = "(encrypted)"
+"""Stands for a secret that a stack's owner set; it is never read here."""
 
 
 class Engine:
@@ -33,8 +40,16 @@ class Engine:
 
         try:
             return frozenset(found.name for found in LocalWorkspace(work_dir=str(self._root)).list_stacks())
-        except errors.CommandError as error:
+        except (errors.CommandError, OSError, subprocess.CalledProcessError) as error:
             raise WorkspaceError(f"the stacks cannot be listed: {_last(error)[0]}") from error
+
+    def known(self, stack: str, *, stands: bool) -> Known:
+        try:
+            found = read(self._root / f"Pulumi.{stack}.yaml")
+        except StackFileError as error:
+            raise WorkspaceError(str(error)) from error
+        own = {**found.own, **{key.rpartition(":")[2]: ENCRYPTED for key in found.secrets}}
+        return Known(stands=stands, own=own, fleet=found.fleet)
 
     def up(self, part: Part, say: Callable[[str], None]) -> Mapping[str, str]:
         from pulumi.automation import errors
@@ -73,21 +88,16 @@ class Engine:
             return None
 
     def _configure(self, stack: Stack, part: Part) -> None:
-        """What makes it this part is set anew; what its owner may choose, only where nothing is chosen."""
+        """Set what makes it this part and what its fleet says, which are keys of their own; leave all others alone."""
         from pulumi.automation import ConfigValue
 
-        chosen = self._chosen(stack, part)
-        settings = {**{k: v for k, v in part.defaults if k not in chosen}, **dict(part.config)}
-        stack.set_all_config({key: ConfigValue(value) for key, value in settings.items()})
-
-    @staticmethod
-    def _chosen(stack: Stack, part: Part) -> set[str]:
-        """Keys in the stack's own file. The engine would name every key that the project has a default for, too."""
-        try:
-            settings = stack.workspace.stack_settings(part.stack)
-        except FileNotFoundError:
-            return set()
-        return {key.rpartition(":")[2] for key in settings.config or {}}
+        stack.set_all_config({key: ConfigValue(value) for key, value in part.config})
+        # the file as it is now, not as it was planned with: it is set from there to where it should be
+        before, now = self.known(part.stack, stands=True).fleet, dict(part.fleet)
+        if gone := sorted(before.keys() - now.keys()):
+            stack.remove_all_config([f"{FLEET}.{key}" for key in gone], path=True)
+        if new := {key: value for key, value in now.items() if before.get(key) != value}:
+            stack.set_all_config({f"{FLEET}.{key}": ConfigValue(value) for key, value in new.items()}, path=True)
 
 
 def _telling(part: Part, say: Callable[[str], None]) -> Callable[[str], None]:

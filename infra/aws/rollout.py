@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from infra.aws.fleet import Known
 from infra.aws.split import Part, Plan
 
 
@@ -25,8 +26,14 @@ class Workspace(Protocol):
     def stacks(self) -> frozenset[str]:
         """Names of all stacks of the project that there are."""
 
+    def known(self, stack: str, *, stands: bool) -> Known:
+        """What a stack's own settings say, whether it stands or not; nothing where there are none."""
+
     def up(self, part: Part, say: Callable[[str], None]) -> Mapping[str, str]:
-        """Create or update the stack with exactly the part's configuration; its plain outputs."""
+        """Create or update the stack with the part's configuration and its fleet's; its plain outputs.
+
+        What the stack's owner set is left as it is, but for keys of the part's configuration.
+        """
 
     def down(self, part: Part, say: Callable[[str], None]) -> None:
         """Destroy everything in the stack and forget it; nothing to do where there is none."""
@@ -56,6 +63,8 @@ class Report:
     """What became of every part of a plan, in the order in which they were to be done."""
 
     finished: tuple[Finished, ...]
+    notes: tuple[str, ...] = ()
+    """What else there is to know, a line each."""
 
     @property
     def ok(self) -> bool:
@@ -66,14 +75,15 @@ class Report:
 
     @property
     def summary(self) -> str:
-        """'done: shop-backbone; failed: shop-payments; not begun: none', then a line for each that is not done."""
+        """'done: shop-backbone; failed: shop-payments; not begun: none', a line for each not done, the notes."""
         heads = "; ".join(f"{outcome.value}: {', '.join(self.stacks(outcome)) or 'none'}" for outcome in Outcome)
-        return "\n".join([heads, *(f"{f.stack}: {f.reason}" for f in self.finished if f.reason)])
+        return "\n".join([heads, *(f"{f.stack}: {f.reason}" for f in self.finished if f.reason), *self.notes])
 
 
-def build(plan: Plan, workspace: Workspace, say: Callable[[str], None]) -> Report:
-    """Bring every stack of a plan up; never raises WorkspaceError."""
-    return _carry_out(plan.building, lambda part: workspace.up(part, say), say)
+def build(plan: Plan, workspace: Workspace, say: Callable[[str], None], notes: tuple[str, ...] = ()) -> Report:
+    """Bring every stack of a plan up; never raises WorkspaceError. `notes` go into the report."""
+    finished = _carry_out(plan.building, lambda part: workspace.up(part, say), say)
+    return Report(finished=finished, notes=notes)
 
 
 def raze(plan: Plan, workspace: Workspace, say: Callable[[str], None]) -> Report:
@@ -83,10 +93,12 @@ def raze(plan: Plan, workspace: Workspace, say: Callable[[str], None]) -> Report
         workspace.down(part, say)
         return {}
 
-    return _carry_out(plan.razing, down, say)
+    return Report(finished=_carry_out(plan.razing, down, say))
 
 
-def _carry_out(parts: tuple[Part, ...], act: Callable[[Part], Mapping[str, str]], say: Callable[[str], None]) -> Report:
+def _carry_out(
+    parts: tuple[Part, ...], act: Callable[[Part], Mapping[str, str]], say: Callable[[str], None]
+) -> tuple[Finished, ...]:
     finished: list[Finished] = []
     for part in parts:
         missing = [f.stack for f in finished if f.stack in part.needs and f.outcome is not Outcome.DONE]
@@ -101,4 +113,4 @@ def _carry_out(parts: tuple[Part, ...], act: Callable[[Part], Mapping[str, str]]
             finished.append(Finished(stack=part.stack, outcome=Outcome.FAILED, reason=str(error)))
         else:
             finished.append(Finished(stack=part.stack, outcome=Outcome.DONE, outputs=outputs))
-    return Report(finished=tuple(finished))
+    return tuple(finished)

@@ -26,8 +26,8 @@ class Part:
     """'backbone', a system's name, or None for a stage whose state is not split."""
     config: tuple[tuple[str, str], ...]
     """What makes it this part: keys of the project, ascending, and their values. Set on every update."""
-    defaults: tuple[tuple[str, str], ...]
-    """What its owner may choose, such as an image of its own; set only where nothing is chosen."""
+    fleet: tuple[tuple[str, str], ...]
+    """What it shares with all others, ascending; set on every update, below what the stack says itself (fleet.py)."""
     needs: tuple[str, ...]
     """Stacks that have to be up as long as this one is."""
 
@@ -52,7 +52,7 @@ class Plan:
                 stack=part.stack,
                 system=part.system,
                 config=part.config,
-                defaults=part.defaults,
+                fleet=part.fleet,
                 needs=tuple(other.stack for other in self.parts if part.stack in other.needs),
             )
             for part in reversed(self.parts)
@@ -68,14 +68,14 @@ def stack_of(name: str, system: str | None) -> str:
     return f"{name}-{system}" if system else name
 
 
-def plan(stage: Stage, name: str, defaults: Mapping[str, str]) -> Plan:
+def plan(stage: Stage, name: str, fleet: Mapping[str, str]) -> Plan:
     """The stacks of a deployment, each with its configuration.
 
-    `defaults` are what all of them share unless their owners chose otherwise; keys that make a stack what it is
-    (`stage`, `target`, `name`, `system`) are overruled.
+    `fleet` is what all of them share; keys that make a stack what it is (`stage`, `target`, `name`, `system`) are
+    overruled.
     """
     systems = (BACKBONE, *(system.name for system in stage.systems)) if stage.mesh else (None,)
-    return Plan(name=name, parts=tuple(_part(stage, name, system, defaults) for system in systems))
+    return Plan(name=name, parts=tuple(_part(stage, name, system, fleet) for system in systems))
 
 
 def standing(stages: Iterable[Stage], name: str, stacks: Container[str]) -> Plan | None:
@@ -87,12 +87,12 @@ def standing(stages: Iterable[Stage], name: str, stacks: Container[str]) -> Plan
     return None
 
 
-def _part(stage: Stage, name: str, system: str | None, defaults: Mapping[str, str]) -> Part:
+def _part(stage: Stage, name: str, system: str | None, fleet: Mapping[str, str]) -> Part:
     own = {"stage": stage.name, "target": "aws", "name": name, **({"system": system} if system else {})}
     return Part(
         stack=stack_of(name, system),
         system=system,
         config=tuple(sorted(own.items())),
-        defaults=tuple(sorted((k, v) for k, v in defaults.items() if k not in (*own, "system"))),
+        fleet=tuple(sorted((k, v) for k, v in fleet.items() if k not in (*own, "system"))),
         needs=(stack_of(name, BACKBONE),) if system not in (None, BACKBONE) else (),
     )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]  # its stubs are one more package for two calls
-
 from infra.aws.automation import Engine
-from infra.aws.preflight import lacks, look
-from infra.aws.rollout import Report, Workspace, build, raze
-from infra.aws.split import Plan, plan, standing
+from infra.aws.fleet import Decided, Known, decide, effective
+from infra.aws.preflight import REGION, lacks, look
+from infra.aws.rollout import Report, Workspace, WorkspaceError, build, raze
+from infra.aws.split import plan, standing
+from infra.aws.stack_file import StackFileError, read
 from infra.config import ConfigError, options
 from stages.catalogue import STAGES
 from stages.model import Stage
@@ -36,15 +35,26 @@ class AwsTarget:
         `stage`: the one to be deployed; None where only stacks that stand are to be destroyed.
         """
         shared, found = shared_config(self._stack_file(stage)) if stage else ({}, [])
-        found += lacks(look(self._root, shared, self._environ), self._root)
+        missing = lacks(look(self._root, shared, self._environ), self._root)
+        found += missing
         if stage:
-            found += _refused(plan(stage, name, self._defaults(shared)))
+            try:
+                # without the engine nobody knows what stands: then what the files say is all that is looked at
+                decided, known = self._decided(stage, name, shared, ask=not missing)
+            except WorkspaceError as error:
+                return [*found, str(error)]
+            found += [*decided.problems, *_refused(decided, known)]
         return found
 
-    def up(self, stage: Stage, name: str, say: Callable[[str], None]) -> Report:
-        """Bring every stack of the stage up; those that fail are in the report. Raise WorkspaceError never."""
+    def planned(self, stage: Stage, name: str) -> Decided:
+        """What `up` would tell every stack, and why; starts nothing. May raise WorkspaceError."""
         shared, _ = shared_config(self._stack_file(stage))
-        return build(plan(stage, name, self._defaults(shared)), self._workspace, say)
+        return self._decided(stage, name, shared)[0]
+
+    def up(self, stage: Stage, name: str, say: Callable[[str], None]) -> Report:
+        """Bring every stack of the stage up; who fails is in the report. May raise WorkspaceError, before any."""
+        decided = self.planned(stage, name)
+        return build(decided.plan, self._workspace, say, notes=decided.lines)
 
     def down(self, name: str, say: Callable[[str], None]) -> Report | None:
         """Destroy what stands of a deployment, the backbone last; None if nothing does. May raise WorkspaceError."""
@@ -54,39 +64,38 @@ class AwsTarget:
     def _stack_file(self, stage: Stage) -> Path:
         return self._root / f"Pulumi.aws-{stage.name}.yaml"
 
-    def _defaults(self, shared: Mapping[str, str]) -> dict[str, str]:
-        """With the region that the user's other tools take: the program must not fall back to another one."""
-        region = self._environ.get("AWS_REGION") or self._environ.get("AWS_DEFAULT_REGION")
-        return {**({"region": region} if region else {}), **shared}
+    def _decided(
+        self, stage: Stage, name: str, shared: Mapping[str, str], *, ask: bool = True
+    ) -> tuple[Decided, dict[str, Known]]:
+        whole = plan(stage, name, shared)
+        there = self._workspace.stacks() if ask else frozenset()
+        known = {part.stack: self._workspace.known(part.stack, stands=part.stack in there) for part in whole.parts}
+        # the region that the user's other tools take: the program must not fall back to another one
+        region = next((self._environ[key] for key in REGION if self._environ.get(key)), None)
+        return decide(whole, known, region), known
 
 
 def shared_config(path: Path) -> tuple[dict[str, str], list[str]]:
-    """What every stack of a stage begins with, from the stage's stack file, and what is wrong with it.
+    """What a stage's stack file says to every stack of the stage, and what is wrong with it.
 
     A secret there is encrypted for one stack only: it is refused, never dropped in silence.
     """
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except FileNotFoundError:
-        return {}, []
-    except (OSError, yaml.YAMLError) as error:
-        return {}, [f"{path.name} cannot be read: {str(error).splitlines()[0]}"]
-    found: dict[str, str] = {}
-    problems = []
-    for key, value in (content.get("config") or {}).items():
-        namespace, _, short = key.rpartition(":")
-        if isinstance(value, dict) and "secure" in value:
-            problems.append(f"{path.name}: {key} is a secret of that stack; set it on each stack that needs it instead")
-        elif namespace != "aws":
-            found[short] = json.dumps(value) if isinstance(value, dict | list) else str(value)
-    return found, problems
+        found = read(path)
+    except StackFileError as error:
+        return {}, [str(error)]
+    return dict(found.own), [
+        f"{path.name}: {key} is a secret of that stack; set it on each stack that needs it instead"
+        for key in found.secrets
+    ]
 
 
-def _refused(planned: Plan) -> list[str]:
+def _refused(decided: Decided, known: Mapping[str, Known]) -> list[str]:
+    """What the program itself would refuse; said once where several stacks share it."""
     problems: dict[str, None] = {}
-    for part in planned.parts:
+    for part in decided.plan.parts:
         try:
-            options({**dict(part.defaults), **dict(part.config)}, part.stack)
+            options(effective(part, known[part.stack]), part.stack)
         except ConfigError as error:
             problems.update(dict.fromkeys(error.problems))
     return list(problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,7 +27,8 @@ name: staged-decoupling
 runtime: python
 config:
   image: {type: string, default: ""}
-  size: {type: string, default: production}
+  size: {type: string, default: ""}
+  fleet: {type: object, default: {}}
 """
 """With defaults, as the real one: they are nobody's choice."""
 
@@ -35,7 +37,10 @@ from pathlib import Path
 
 import pulumi
 
-config, here = pulumi.Config(), pulumi.get_stack()
+from infra.config import merged
+from infra.program import raw_config
+
+config, here = merged(raw_config(pulumi.get_project()))[0], pulumi.get_stack()
 if Path(f"broken-{here}").exists():
     raise pulumi.RunError("this stack is broken")
 for key in ("stage", "target", "name", "system", "image", "size"):
@@ -43,7 +48,7 @@ for key in ("stage", "target", "name", "system", "image", "size"):
 if config.get("system") == "backbone":
     pulumi.export("account", "123456789012")
 else:
-    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{config.require('name')}-backbone"
+    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{config['name']}-backbone"
     if Path("refer").exists():
         pulumi.export("account", pulumi.StackReference(name).require_output("account"))
 """
@@ -89,7 +94,11 @@ def _states(tmp_path: Path) -> dict[str, bytes]:
 def test_the_engine_keeps_the_contract_of_a_workspace(project: Path) -> None:
     parts = plan(MESH, "shop", {"image": "repository:1", "size": "trial"}).parts
 
-    check_workspace(lambda: Engine(project), lambda stack: _break(project, stack), (parts[1], parts[2]))
+    def owner(stack: str, key: str, value: str | None) -> None:
+        change = ["set", key, value] if value else ["rm", key]
+        subprocess.run(["pulumi", "config", *change, "--stack", stack], cwd=project, check=True, capture_output=True)
+
+    check_workspace(lambda: Engine(project), lambda stack: _break(project, stack), owner, (parts[1], parts[2]))
 
 
 def test_a_broken_system_leaves_the_state_of_all_others_as_it_was(project: Path, tmp_path: Path) -> None:

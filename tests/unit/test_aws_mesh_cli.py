@@ -71,6 +71,53 @@ def test_up_builds_all_and_down_takes_all_away(
     assert "nothing was there" in capsys.readouterr().out
 
 
+def test_a_second_up_brings_what_changed_and_a_dry_run_says_so_before(
+    project: Path,
+    workspace: FakeWorkspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    up = ("up", "mesh", "--target", "aws", "--name", "shop")
+    assert _run(*up, monkeypatch=monkeypatch) == 0
+    workspace.own["shop-payments"] = {"image": "repository:held"}
+    (project / "Pulumi.aws-mesh.yaml").write_text(STACK_FILE.replace("repository:1", "repository:2"))
+    done = len(workspace.touched)
+    capsys.readouterr()
+
+    assert _run(*up, "--dry-run", monkeypatch=monkeypatch) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "in this order: shop-backbone -> shop-commerce" in said
+    assert "image becomes repository:2 (was repository:1): shop-backbone, shop-commerce, shop-fulfilment" in said
+    assert "shop-payments keeps image repository:held of its own, the fleet's is repository:2" in said
+    assert len(workspace.touched) == done
+    assert _run(*up, "--dry-run", "--json", monkeypatch=monkeypatch) == 0
+    settings = json.loads(capsys.readouterr().out)["shop-payments"]["settings"]
+    assert settings == {
+        "image": {"act": "kept", "before": "repository:1", "fleet": "repository:2", "own": "repository:held"}
+    }
+
+    assert _run(*up, monkeypatch=monkeypatch) == 0
+    assert "shop-payments keeps image" in " ".join(capsys.readouterr().out.split())
+    assert workspace.there["shop-payments"]["image"] == "repository:held"
+    assert workspace.there["shop-backbone"]["image"] == "repository:2"
+
+
+def test_a_deployment_that_stands_is_not_moved_to_another_region(
+    project: Path,
+    workspace: FakeWorkspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _run("up", "mesh", "--target", "aws", monkeypatch=monkeypatch) == 0
+    shared = STACK_FILE + "  staged-decoupling:region: us-west-2\n"
+    (project / "Pulumi.aws-mesh.yaml").write_text(shared)
+    done = len(workspace.touched)
+
+    assert _run("up", "mesh", "--target", "aws", monkeypatch=monkeypatch) == 254
+    assert "does not move" in " ".join(capsys.readouterr().err.split())
+    assert len(workspace.touched) == done
+
+
 def test_a_stack_that_fails_is_exit_status_1_and_all_three_lists(
     workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +134,7 @@ def test_a_stack_that_fails_is_exit_status_1_and_all_three_lists(
     [
         (("up", "mesh", "--target", "moon"), "no target 'moon'"),
         (("up", "mesh", "--target", "aws", "--variant", "no-dlq"), "local target only"),
+        (("up", "mesh", "--dry-run"), "--dry-run is for --target aws"),
         (("up", "mesh", "--target", "aws", "--name", "Shop!"), "lower-case letters"),
         (("down", "--target", "aws"), "which one?"),
     ],

@@ -67,7 +67,7 @@ def _run(system: str, backbone: dict[str, Any], size: str, *, preview: bool = Fa
         return {**known(type_, name, inputs), **_KUBERNETES.get(type_, {})}
 
     def program() -> None:
-        for name, value in deploy(options({**dict(part.defaults), **dict(part.config)}, part.stack), MESH).items():
+        for name, value in deploy(options({"fleet": dict(part.fleet), **dict(part.config)}, part.stack), MESH).items():
             pulumi.export(name, value)
 
     with patch.object(testing_pulumi, "answers", answers):

@@ -14,9 +14,9 @@ from infra.aws.testing import FakeWorkspace, check_workspace
 from infra.config import options
 from stages.catalogue import ASYNC, MESH, STAGES
 
-DEFAULTS = {"domain": "shop.example.com", "image": "repository:1", "region": "eu-central-1"}
+FLEET = {"domain": "shop.example.com", "image": "repository:1", "region": "eu-central-1"}
 SYSTEMS = tuple(f"shop-{system.name}" for system in MESH.systems)
-PLAN = plan(MESH, "shop", DEFAULTS)
+PLAN = plan(MESH, "shop", FLEET)
 
 
 def _quiet(_line: str) -> None:
@@ -39,13 +39,13 @@ def test_down_goes_the_other_way_round_and_keeps_the_backbone_for_whoever_stands
 
 
 def test_a_stage_without_a_mesh_is_one_stack() -> None:
-    (only,) = plan(ASYNC, "shop", DEFAULTS).parts
+    (only,) = plan(ASYNC, "shop", FLEET).parts
     assert (only.stack, only.system, only.needs) == ("shop", None, ())
 
 
 def test_every_stacks_configuration_is_one_that_the_program_takes() -> None:
     for part in PLAN.parts:
-        found = options({**dict(part.defaults), **dict(part.config)}, part.stack)
+        found = options({"fleet": dict(part.fleet), **dict(part.config)}, part.stack)
         assert (found.stage, found.target, found.name, found.system) == ("mesh", "aws", "shop", part.system)
         assert found.region == "eu-central-1"
 
@@ -53,7 +53,7 @@ def test_every_stacks_configuration_is_one_that_the_program_takes() -> None:
 def test_what_makes_a_stack_what_it_is_cannot_be_overruled() -> None:
     part = plan(MESH, "shop", {"system": "payments", "stage": "sync", "name": "other"}).parts[0]
     assert dict(part.config)["system"] == "backbone"
-    assert part.defaults == ()
+    assert part.fleet == ()
 
 
 def test_a_broken_system_touches_no_other_and_all_others_are_done() -> None:
@@ -62,7 +62,7 @@ def test_a_broken_system_touches_no_other_and_all_others_are_done() -> None:
     before = dict(workspace.there)
     workspace.fails = {"shop-fulfilment"}
 
-    report = build(plan(MESH, "shop", DEFAULTS), workspace, _quiet)
+    report = build(plan(MESH, "shop", FLEET), workspace, _quiet)
 
     assert report.stacks(Outcome.FAILED) == ("shop-fulfilment",)
     assert report.stacks(Outcome.DONE) == ("shop-backbone", "shop-commerce", "shop-payments", "shop-engagement")
@@ -118,12 +118,15 @@ def test_what_is_to_be_razed_is_what_stands_whichever_stage_it_was() -> None:
 
 def test_the_fake_keeps_the_contract_of_a_workspace() -> None:
     workspace = FakeWorkspace()
-    parts = plan(MESH, "shop", DEFAULTS).parts
+    parts = plan(MESH, "shop", FLEET).parts
 
     def broken(stack: str) -> None:
         workspace.fails = {stack}
 
-    check_workspace(lambda: workspace, broken, (parts[0], parts[1]))
+    def owner(stack: str, key: str, value: str | None) -> None:
+        workspace.own[stack] = {key: value} if value else {}
+
+    check_workspace(lambda: workspace, broken, owner, (parts[0], parts[1]))
 
 
 GOOD = Machine(
