@@ -26,7 +26,7 @@ verify: setup ## deploy, load, break, judge; ARGS="--quick" for the short one
 	$(BIN)/stages verify $(ARGS)
 
 test: setup check ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder $(ARGS)
 
 check: setup ## style, types, import directions, generated files
 	$(BIN)/ruff format --check .

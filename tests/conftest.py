@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
+from xdist.scheduler import LoadScopeScheduling
 
 from loadtests.heartbeat import cores, history_file
 from stages.history import Stall, read
@@ -102,12 +103,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[MACHINE].stop()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what one stream must run: all measured tests, and each other file (its fixtures are made once)."""
-    for item in items:
-        stream = "measured" if _in(item, MEASURED) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(stream))
+class TwoStreams(LoadScopeScheduling):  # type: ignore[misc]  # the library tells no types here
+    """Gives one worker all the measured tests; every other file is a unit of its own, so its fixtures are made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0])
+        return "measured" if MEASURED & set(file.parts) else str(file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoStreams:
+    return TwoStreams(config, log)
 
 
 def _in(item: pytest.Item, folders: set[str]) -> bool:
