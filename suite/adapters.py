@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chaos.driver import ChaosDriver, ChaosDriverError
 from infra.local.errors import CloudError, Conflict, Invalid, NotFound
 from infra.local.target import LocalTarget
 from infra.naming import deployment_problems
 from loadtests.driver import LoadError, LocustDriver
-from stages.catalogue import STAGES
-from stages.check import Credential, Outstanding, PolicyTry
+from stages.check import Outstanding, PolicyTry
 from stages.deployment import Deployment
 from stages.history import Audit, DeadLetter
 from stages.model import Stage, Variant
 from suite.ports import Backlog, BadInput, Footprint, Letter, Redriven, SuiteError
-
-if TYPE_CHECKING:
-    from infra.local.mesh.policyprobe import Try
 
 STOCK_RATE_PER_S = 25.0
 """Orders placed per second while the stock is put by: no more work per second than the default load is."""
@@ -117,21 +112,13 @@ class LocalStages:
             if r.get("state") in ("exited", "paused", "down-by-fault", "failed", "down")
         ]
 
-    def policy(self, deployment: Deployment) -> list[PolicyTry]:
-        stage = STAGES[deployment.stage]
-        if stage.mesh is None:
-            return []
-        from infra.local.mesh.policyprobe import measure  # cryptography, which no other stage needs
-
-        try:
-            return [_policy_try(stage, one) for one in measure(stage, deployment)]
-        except (KeyError, ValueError, OSError) as error:
-            raise SuiteError(f"the calls of {deployment.name} cannot be tried: {error}") from error
+    def policy(self, deployment: Deployment) -> Sequence[PolicyTry]:
+        with _translated():
+            return self._local.policy(deployment)
 
     def mesh_status(self, deployment: Deployment) -> Mapping[str, Mapping[str, Any]]:
-        clusters = {part.cluster for part in deployment.parts.values() if part.role == "control"}
         with _translated():
-            return {cluster: _status(Path(deployment.directory), cluster) for cluster in sorted(clusters)}
+            return self._local.mesh_status(deployment.name)
 
     def active_faults(self, name: str) -> list[str]:
         with _translated():
@@ -149,35 +136,6 @@ class LocalStages:
         with _translated():
             found = self._local.heal(name)
         return list(found["healed"]), list(found["left"])
-
-
-def _policy_try(stage: Stage, one: Try) -> PolicyTry:
-    """A probe's finding in the words of the check; what is neither allowed nor denied is not known."""
-    from infra.local.mesh.policyprobe import stranger
-
-    credential = Credential(str(one.credential))
-    shown = {
-        Credential.OTHER: stranger(stage, one.caller, one.callee),
-        Credential.PLAINTEXT: "",
-    }.get(credential, one.caller)
-    known = {"allowed": True, "denied": False}
-    return PolicyTry(
-        caller=one.caller,
-        callee=one.callee,
-        credential=credential,
-        shown=shown,
-        allowed=known.get(one.seen.partition(":")[0]),
-        answer=one.seen,
-    )
-
-
-def _status(directory: Path, cluster: str) -> Mapping[str, Any]:
-    """What a control plane last wrote of itself; {} before it wrote anything."""
-    try:
-        found = json.loads((directory / "mesh" / cluster / "status.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _letter(raw: Mapping[str, Any]) -> Letter:

@@ -146,7 +146,7 @@ class Target(Protocol):
     def drift(self, deployment: Deployment) -> list[str]:
         """A sentence for each thing that is not as it was deployed (a service that died, say)."""
 
-    def policy(self, deployment: Deployment) -> list[PolicyTry]:
+    def policy(self, deployment: Deployment) -> Sequence[PolicyTry]:
         """Try every call between two services with every credential; [] where there is no mesh.
 
         Takes seconds; users' requests may go on meanwhile.

@@ -38,7 +38,7 @@ class StageResult:
     baseline_span: Span | None = None
     cpu_s: tuple[float, float] | None = None
     """CPU time of all processes at the start and the end of the baseline."""
-    policy: list[PolicyTry] | None = None
+    policy: Sequence[PolicyTry] | None = None
     """Which calls between services worked, tried after the baseline; None where there is no mesh, or nobody tried."""
     policy_trouble: str = ""
     """Why nobody tried."""

@@ -30,7 +30,7 @@ from stages.deployment import Deployment
 from stages.model import Stage
 
 if TYPE_CHECKING:
-    from infra.local.mesh.policyprobe import Try
+    from stages.check import PolicyTry
 
 
 class LocalTarget:
@@ -124,12 +124,17 @@ class LocalTarget:
         """Send dead letters back where they came from, all or some: {"moved", "left"}; may be repeated."""
         return self._messages.redrive(name, queue, ids)
 
-    def policy(self, name: str) -> Sequence[Try]:
-        """Try every call between two services of a mesh with every credential; a few seconds."""
+    def policy(self, deployment: Deployment) -> Sequence[PolicyTry]:
+        """Try every call between two services of a mesh with every credential; a few seconds.
+
+        Raise CloudError if the deployment lacks a sidecar, a link or an authority.
+        """
         from infra.local.mesh.policyprobe import measure  # cryptography, which no other stage needs
 
-        deployment = self.get(name)
-        return measure(STAGES[deployment.stage], deployment)
+        try:
+            return measure(STAGES[deployment.stage], deployment)
+        except (KeyError, ValueError, OSError) as error:
+            raise CloudError(f"the calls of {deployment.name} cannot be tried: {error}") from error
 
     def mesh_status(self, name: str) -> Mapping[str, Mapping[str, Any]]:
         """What each control plane says of itself, by cluster; {} where there is no mesh, or nothing was said yet."""

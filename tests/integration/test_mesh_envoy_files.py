@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from infra.local.mesh import authority, envoy, envoyconf
-from infra.local.mesh.policyprobe import Credential, Door, measure_at
+from infra.local.mesh.policyprobe import Door, measure_at
 from infra.local.mesh.testing import BRIEF, OK, Envoy, Rig, app_of, ask, wait_ms, write
 from infra.local.testing import until
 from stages.catalogue import MESH
+from stages.check import Credential
 from stages.mesh import identity, server_name
 
 pytestmark = [
@@ -125,7 +126,7 @@ def test_a_root_is_replaced_under_load_without_an_error(loaded: Loaded) -> None:
     loaded.caller.write(envoyconf.secrets(old.chain, old.key, now.trust))
     until(lambda: ask(loaded.caller.ports["egress_inventory"])[0] == 503, "the old certificate is refused")
     (own,) = (t for t in measure_at(MESH, mesh, {("storefront", "inventory"): door}) if t.credential is Credential.OWN)
-    assert own.seen == "allowed"
+    assert own.answer == "allowed"
 
 
 @pytest.mark.parametrize(

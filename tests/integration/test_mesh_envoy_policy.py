@@ -13,6 +13,7 @@ from infra.local.mesh import envoy
 from infra.local.mesh.policyprobe import FORBIDDEN, HUNG_UP, UNTRUSTED, measure
 from infra.local.mesh.testing import Rig
 from stages.catalogue import MESH
+from stages.check import Verdict, policy_cells
 from stages.deployment import Deployment, Part, Wire
 from stages.mesh import STABLE, allowed, link_of
 
@@ -71,7 +72,7 @@ def deployed(rig: Rig) -> Deployment:
 def test_every_pair_with_every_credential_is_as_modelled(rig: Rig) -> None:
     tries = measure(MESH, deployed(rig))
     calls, pairs = len(allowed(MESH)), len(MESH.services) * (len(MESH.services) - 1)
-    assert Counter((t.credential, t.seen) for t in tries) == {
+    assert Counter((t.credential, t.answer) for t in tries) == {
         ("own", "allowed"): calls,
         ("own", FORBIDDEN): pairs - calls,
         ("other", FORBIDDEN): pairs,
@@ -79,8 +80,8 @@ def test_every_pair_with_every_credential_is_as_modelled(rig: Rig) -> None:
         ("foreign", UNTRUSTED): pairs,
         ("plaintext", HUNG_UP): pairs,
     }
-    assert [t for t in tries if not t.as_modelled] == []
-    assert {(t.caller, t.callee) for t in tries if t.seen == "allowed"} == allowed(MESH)
+    assert [c.said for c in policy_cells(MESH, tries) if c.verdict is not Verdict.VALID] == []
+    assert {(t.caller, t.callee) for t in tries if t.allowed} == allowed(MESH)
 
 
 def test_a_sidecar_that_does_not_answer_gives_no_clue(rig: Rig) -> None:
@@ -88,5 +89,6 @@ def test_a_sidecar_that_does_not_answer_gives_no_clue(rig: Rig) -> None:
     (dead,) = (each for each in rig.envoys if each.name == "accounts-sidecar")
     dead.process.kill()
     dead.process.wait()
-    seen = {t.seen for t in measure(MESH, deployment) if (t.caller, t.callee) == ("storefront", "accounts")}
-    assert all(word.startswith("unknown: ") for word in seen)
+    tries = [t for t in measure(MESH, deployment) if (t.caller, t.callee) == ("storefront", "accounts")]
+    assert {t.allowed for t in tries} == {None}
+    assert all(t.answer.startswith("unknown: ") for t in tries)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.mesh import envoy
-from infra.local.mesh.policyprobe import FORBIDDEN, UNTRUSTED, Try, stranger
+from infra.local.mesh.policyprobe import FORBIDDEN, HUNG_UP, LET_THROUGH, UNTRUSTED, stranger
 from stages.catalogue import MESH
 from stages.mesh import allowed
 
@@ -56,16 +56,8 @@ def test_a_stranger_may_never_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "expected", "as_modelled"),
-    [
-        ("allowed", True, True),
-        ("allowed", False, False),
-        (FORBIDDEN, False, True),
-        (UNTRUSTED, True, False),
-        ("unknown: refused", True, False),
-        ("unknown: refused", False, False),
-    ],
+    ("answer", "through"),
+    [("allowed", True), (FORBIDDEN, False), (UNTRUSTED, False), (HUNG_UP, False), ("unknown: refused", None)],
 )
-def test_what_gave_no_clue_is_never_as_modelled(seen: str, expected: bool, as_modelled: bool) -> None:
-    found = Try(caller="a", callee="b", credential="own", seen=seen, expected=expected)
-    assert found.as_modelled is as_modelled
+def test_what_gave_no_clue_is_neither_let_through_nor_denied(answer: str, through: bool | None) -> None:
+    assert LET_THROUGH.get(answer.partition(":")[0]) is through

@@ -20,11 +20,11 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import permutations
 from pathlib import Path
 
 from infra.local.mesh import authority, pki
+from stages.check import Credential, PolicyTry
 from stages.deployment import Deployment
 from stages.mesh import STABLE, allowed, identity, link_of, server_name, sidecar_of
 from stages.model import Stage
@@ -39,34 +39,8 @@ DENIED = "denied"
 FORBIDDEN = f"{DENIED}: rbac 403"
 UNTRUSTED = f"{DENIED}: tls"
 HUNG_UP = f"{DENIED}: plaintext"
-
-
-class Credential(StrEnum):
-    """What a probe shows."""
-
-    OWN = "own"
-    OTHER = "other"
-    EXPIRED = "expired"
-    FOREIGN = "foreign"
-    PLAINTEXT = "plaintext"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Try:
-    """One call and what came of it."""
-
-    caller: str
-    callee: str
-    credential: str
-    seen: str
-    """'allowed', 'denied: rbac 403', 'denied: tls', 'denied: plaintext', or 'unknown: ' and why."""
-    expected: bool
-    """Whether the model lets it through."""
-
-    @property
-    def as_modelled(self) -> bool:
-        """False as well where nothing can be said."""
-        return self.seen.startswith(ALLOWED if self.expected else DENIED)
+LET_THROUGH = {ALLOWED: True, DENIED: False}
+"""By an answer's first word; any other says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +54,7 @@ class Door:
     """Who has to answer there."""
 
 
-def measure(stage: Stage, deployment: Deployment) -> list[Try]:
+def measure(stage: Stage, deployment: Deployment) -> list[PolicyTry]:
     """Try every pair of services of a local deployment with every credential; a few seconds.
 
     Raise KeyError if the deployment lacks a sidecar or a link, ValueError if it lacks an authority.
@@ -92,20 +66,22 @@ def measure(stage: Stage, deployment: Deployment) -> list[Try]:
     return measure_at(stage, Path(deployment.directory) / "mesh", doors)
 
 
-def measure_at(stage: Stage, mesh: Path, doors: Mapping[tuple[str, str], Door]) -> list[Try]:
+def measure_at(stage: Stage, mesh: Path, doors: Mapping[tuple[str, str], Door]) -> list[PolicyTry]:
     """Try these pairs (caller, callee). `mesh`: where the authority's files are."""
     with _contexts(stage, mesh) as contexts, ThreadPoolExecutor(THREADS) as pool:
 
-        def attempt(case: tuple[tuple[str, str], Credential]) -> Try:
+        def attempt(case: tuple[tuple[str, str], Credential]) -> PolicyTry:
             (caller, callee), credential = case
-            shown = stranger(stage, caller, callee) if credential is Credential.OTHER else caller
+            shown = _shown(stage, caller, callee, credential)
             context = contexts.get((shown, Credential.OWN if credential is Credential.OTHER else credential))
-            return Try(
+            answer = knock(doors[caller, callee], context)
+            return PolicyTry(
                 caller=caller,
                 callee=callee,
                 credential=credential,
-                seen=knock(doors[caller, callee], context),
-                expected=credential is Credential.OWN and (caller, callee) in allowed(stage),
+                shown=shown,
+                allowed=LET_THROUGH.get(answer.partition(":")[0]),
+                answer=answer,
             )
 
         return list(pool.map(attempt, ((pair, c) for pair in doors for c in Credential)))
@@ -123,6 +99,13 @@ def door(stage: Stage, deployment: Deployment, caller: str, callee: str) -> Door
     return Door(host=host, port=int(port), server_name=name, identity=identity(stage, callee))
 
 
+def _shown(stage: Stage, caller: str, callee: str, credential: Credential) -> str:
+    """The service that the certificate names, '' in plaintext."""
+    if credential is Credential.PLAINTEXT:
+        return ""
+    return stranger(stage, caller, callee) if credential is Credential.OTHER else caller
+
+
 def stranger(stage: Stage, caller: str, callee: str) -> str:
     """A service, neither of the two, that may not call the callee: the first by name."""
     friends = {a for a, b in allowed(stage) if b == callee}
@@ -130,7 +113,10 @@ def stranger(stage: Stage, caller: str, callee: str) -> str:
 
 
 def knock(door: Door, context: ssl.SSLContext | None) -> str:
-    """Call, with a credential's context or in plaintext, and say what came of it. Raises nothing."""
+    """Call, with a credential's context or in plaintext; raises nothing.
+
+    What came of it: 'allowed', 'denied: rbac 403', 'denied: tls', 'denied: plaintext', or 'unknown: ' and why.
+    """
     seen = ""
     for _ in range(LOOKS):
         seen = _plain(door) if context is None else _encrypted(door, context)
