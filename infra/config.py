@@ -32,6 +32,7 @@ _IMAGE = re.compile(r"[^\s@]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0
 _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 _CERTIFICATE = re.compile(r"arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/[0-9a-f-]+")
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/=+@-]{0,255}")
+_OTLP = re.compile(r"https?://[^\s/@:]+(:\d{1,5})?(/\S*)?")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+]*://\S+")
 
 _ONLY: Mapping[str, tuple[str, ...]] = {
@@ -44,6 +45,7 @@ _ONLY: Mapping[str, tuple[str, ...]] = {
     "kubeconfig_context": ("k8s",),
     "broker_url": ("local", "k8s"),
     "database_url": ("k8s",),
+    "otlp_endpoint": ("k8s",),
     "availability_zones": ("aws",),
     "size": ("aws",),
     "api_cidrs": ("aws",),
@@ -92,6 +94,8 @@ class Options:
     """Exactly three, of `region`."""
     owner: str
     """Whom the tag `owner` names."""
+    otlp_endpoint: str | None = None
+    """Base URL of what takes traces and metrics by OTLP/HTTP; None: the collector prints. k8s only."""
     size: str = SIZES[0]
     """'production' or 'trial': how much a deployment on AWS costs, and survives."""
     api_cidrs: tuple[str, ...] = (ANYWHERE,)
@@ -132,6 +136,7 @@ def options(raw: Mapping[str, object], stack: str) -> Options:
         database_url=reader.secret("database_url", _ADDRESS, "scheme://host[:port]/..."),
         availability_zones=reader.texts("availability_zones") or tuple(f"{region}{letter}" for letter in "abc"),
         owner=reader.matching("owner", _OWNER, "1 to 256 letters, digits, spaces and ._:/=+@-") or OWNER,
+        otlp_endpoint=reader.matching("otlp_endpoint", _OTLP, "http(s)://host[:port][/path]"),
         size=reader.one_of("size", SIZES, SIZES[0]),
         api_cidrs=reader.texts("api_cidrs") or (ANYWHERE,),
     )

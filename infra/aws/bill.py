@@ -39,6 +39,12 @@ class Load:
     message_kb: float = 1
     log_gb_per_cluster: float = 30
     """A month, of control plane and flow logs; kept as long as the size says."""
+    metrics_per_service: float = 15
+    """Combinations of dimensions that `infra.aws.telemetry` sends to CloudWatch."""
+    metrics_log_gb_per_service: float = 1
+    """A month, of the events by which they come."""
+    traced_share: float = 0.1
+    """Of users' requests (`workloads.settings`, SHOP_TRACES_SHARE)."""
     nat_gb_per_cluster: float = 50
     """A month, through NAT gateways: what has no endpoint."""
     image_gb: float = 10
@@ -349,7 +355,10 @@ def _watching(stage: Stage, sizing: Sizing, broker: str, load: Load) -> Iterator
     )
     boards = len(stage.systems) if stage.mesh else 1
     yield _used("watching", "dashboards", "dashboard", boards, "aws:cloudwatch/dashboard:Dashboard")
-    logs = len(stage.clusters) * load.log_gb_per_cluster
+    services = len(stage.services)
+    yield _used("watching", "metrics of services", "custom-metric", services * load.metrics_per_service)
+    yield _used("watching", "traces, millions", "traces", load.requests * load.traced_share / 1e6)
+    logs = len(stage.clusters) * load.log_gb_per_cluster + services * load.metrics_log_gb_per_service
     yield _used("watching", "logs, GB", "log-ingest", logs)
     # stored compressed to about 0.15 of what was collected (CloudWatch pricing, example 1 on logs)
     yield _used(

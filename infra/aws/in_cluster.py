@@ -12,6 +12,7 @@ from typing import Any
 from infra.aws.database import PORT as DATABASE_PORT
 from infra.aws.kafka import PORT as KAFKA_PORT
 from infra.aws.sizing import Sizing
+from infra.aws.telemetry import collector
 from infra.config import Options
 from infra.k8s.names import LABEL
 from infra.k8s.site import BrokerAt, IngressAt, Manifest, Reach, Site
@@ -38,6 +39,7 @@ ANNOTATIONS = {
 def site(
     options: Options,
     sizing: Sizing,
+    cluster: str,
     *,
     env: Mapping[str, Mapping[str, Any]],
     public_cidrs: tuple[str, ...],
@@ -60,6 +62,7 @@ def site(
         ingress=IngressAt(host=host, class_name=INGRESS_CLASS, annotations=ANNOTATIONS, from_cidrs=public_cidrs)
         if host
         else None,
+        collector=collector(options, cluster, POD_IDENTITY_AGENT),
         egress=(POD_IDENTITY_AGENT,),
         replicas=sizing.replicas,
     )

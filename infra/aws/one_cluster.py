@@ -35,10 +35,11 @@ from infra.aws.network_plan import INTRA, PUBLIC, interface_endpoints, network_p
 from infra.aws.permissions import Target, permissions, text
 from infra.aws.registry import Registry
 from infra.aws.sizing import Sizing
+from infra.aws.telemetry import Telemetry, metrics_log_group
 from infra.aws.workloads import Workloads
 from infra.config import Options
-from infra.k8s.environment import broker_variable
-from infra.k8s.names import system_namespace
+from infra.k8s.environment import COLLECTOR, broker_variable
+from infra.k8s.names import shared_namespace, system_namespace
 from infra.k8s.site import BrokerAt, Site
 from stages.messaging import messaging, talkers
 from stages.model import Stage
@@ -49,6 +50,7 @@ def log_groups(options: Options, stage: Stage, cluster: str, broker: str) -> tup
     return (
         flow_log_group(options, cluster),
         control_plane_log_group(options, cluster),
+        metrics_log_group(options, cluster),
         *(group for system in systems_with_records(stage) for group in database_log_groups(options, system)),
         *((kafka_log_group(options),) if broker == "kafka" and talkers(stage) else ()),
     )
@@ -178,6 +180,17 @@ class OneCluster:
                 lambda known: text(*setup_statements(known[0], known[1]))
             )
             self._identified.append(self._identity(database_job.setup_name(system), system, policy))
+        telemetry = Telemetry(
+            self._place.name,
+            self._options,
+            self._sizing,
+            who=COLLECTOR,
+            namespace=shared_namespace(self._stage, self._site),
+            cluster_name=self._cluster.name,
+            log_key=self._platform.arn,
+            opts=self._opts,
+        )
+        self._identified.append(telemetry.association)
 
     def _identity(self, who: str, system: str, policy: pulumi.Input[str]) -> pulumi.Resource:
         identity = Identity(
@@ -196,6 +209,7 @@ class OneCluster:
         return in_cluster.site(
             self._options,
             self._sizing,
+            self._place.name,
             env=self._env(),
             public_cidrs=self._network.cidrs(PUBLIC),
             intra_cidrs=self._network.cidrs(INTRA),

@@ -39,10 +39,11 @@ from infra.aws.peering import Spoke, callees
 from infra.aws.permissions import Target, permissions, text
 from infra.aws.remote import Fetched, Published
 from infra.aws.sizing import SIZES
+from infra.aws.telemetry import Telemetry, metrics_log_group
 from infra.aws.trust import Intermediate
 from infra.aws.workloads import PATIENT
 from infra.config import Options
-from infra.k8s.environment import broker_variable
+from infra.k8s.environment import COLLECTOR, broker_variable
 from infra.k8s.ingress import entries
 from infra.k8s.mesh_objects import mesh_objects
 from infra.k8s.names import LABEL, database_secret, metadata, service_labels
@@ -139,6 +140,7 @@ class System(pulumi.ComponentResource):
         groups = (
             flow_log_group(options, name),
             control_plane_log_group(options, name),
+            metrics_log_group(options, name),
             log_group(options, self._system),
             *(database_log_groups(options, self._system) if services_with_records(self._stage, self._system) else ()),
         )
@@ -192,6 +194,7 @@ class System(pulumi.ComponentResource):
         return in_cluster.site(
             self._options,
             self._sizing,
+            self._place,
             env=self._env(),
             public_cidrs=self._network.cidrs(PUBLIC),
             intra_cidrs=self._network.cidrs(INTRA),
@@ -231,7 +234,18 @@ class System(pulumi.ComponentResource):
                 lambda known: text(*setup_statements(known[0], known[1]))
             )
             found.append(self._identity(database_job.setup_name(self._system), policy))
-        return found
+        telemetry = Telemetry(
+            self._place,
+            self._options,
+            self._sizing,
+            who=f"{self._system}-{COLLECTOR}",
+            namespace=workload_namespace(self._stage, self._site, self._system),
+            cluster_name=self._cluster.name,
+            log_key=self._platform.arn,
+            system=self._system,
+            opts=self._below,
+        )
+        return [*found, telemetry.association]
 
     def _identity(self, who: str, policy: pulumi.Input[str]) -> pulumi.Resource:
         identity = Identity(

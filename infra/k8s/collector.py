@@ -1,7 +1,9 @@
 """Where do spans and metrics of a namespace go? To a collector, which services send to and which asks them. (pure)
 
-service -- OTLP/HTTP spans --> collector <-- /metrics, every 15 s -- service's pods
-                               collector --> exporters of the site (a log, unless others are given)
+service -- OTLP/HTTP spans --> collector <-- /metrics, now and then -- service's pods
+                               collector --> exporters of the site (its own log, unless others are given)
+
+Nothing may be named that is not there: the collector refuses to start with a pipeline of unknown parts.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from infra.k8s.site import ANYWHERE, Manifest, Site
 from stages.model import Stage
 
 HEALTH_PORT = 13133
-SCRAPE_INTERVAL = "15s"
 LABEL_PREFIX = "__meta_kubernetes_pod_label_"
 
 
@@ -57,14 +58,14 @@ def collector_objects(stage: Stage, site: Site, namespace: str, system: str | No
     yield pods.disruption_budget(meta, selector(site, COLLECTOR))
     services = [pods_of(namespace, all_services(site))]
     egress = [to(services, _metrics_port(stage)), to([{"ipBlock": {"cidr": ANYWHERE}}], *ANY_API_PORTS)]
-    egress.append(reach(site.collector.reach))
+    egress += [reach(where) for where in site.collector.reach]
     yield part_policy(COLLECTOR, namespace, its_labels, site, [of(services, OTLP_PORT)], egress)
 
 
 def collector_configuration(stage: Stage, site: Site) -> str:
     """config.yaml, as JSON: every JSON text is YAML too."""
-    exporters = list(site.collector.exporters)
-    pipeline = {"processors": ["memory_limiter", "batch"], "exporters": exporters}
+    to = site.collector
+    processors = ["memory_limiter", "batch"]
     return json.dumps(
         {
             "receivers": {
@@ -75,13 +76,13 @@ def collector_configuration(stage: Stage, site: Site) -> str:
                 "memory_limiter": {"check_interval": "1s", "limit_percentage": 80, "spike_limit_percentage": 20},
                 "batch": {},
             },
-            "exporters": dict(site.collector.exporters),
+            "exporters": {**to.traces, **to.metrics},
             "extensions": {"health_check": {"endpoint": f"0.0.0.0:{HEALTH_PORT}"}},
             "service": {
                 "extensions": ["health_check"],
                 "pipelines": {
-                    "traces": {"receivers": ["otlp"], **pipeline},
-                    "metrics": {"receivers": ["prometheus"], **pipeline},
+                    "traces": {"receivers": ["otlp"], "processors": processors, "exporters": list(to.traces)},
+                    "metrics": {"receivers": ["prometheus"], "processors": processors, "exporters": list(to.metrics)},
                 },
             },
         },
@@ -97,7 +98,7 @@ def _scraping(stage: Stage, site: Site) -> dict[str, Any]:
 
     return {
         "job_name": "services",
-        "scrape_interval": SCRAPE_INTERVAL,
+        "scrape_interval": site.collector.scrape_interval,
         "metrics_path": "/stats/prometheus" if stage.mesh else "/metrics",
         "kubernetes_sd_configs": [{"role": "pod", "namespaces": {"own_namespace": True}}],
         "relabel_configs": [
@@ -112,6 +113,9 @@ def _scraping(stage: Stage, site: Site) -> dict[str, Any]:
             {"source_labels": [pod_label(f"{LABEL}/name")], "target_label": "service"},
             {"source_labels": [pod_label("version")], "target_label": "version"},
             {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+        ],
+        "metric_relabel_configs": [
+            {"source_labels": ["__name__"], "regex": site.collector.metric_names, "action": "keep"}
         ],
     }
 

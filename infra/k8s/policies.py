@@ -107,7 +107,8 @@ def all_services(site: Site) -> dict[str, str]:
 
 
 def reach(where: Reach) -> Rule:
-    return to([{"ipBlock": {"cidr": cidr}} for cidr in where.cidrs], *where.ports)
+    addresses = [{"ipBlock": {"cidr": cidr}} for cidr in where.cidrs]
+    return to([*addresses, *(_namespace(name) for name in where.namespaces)], *where.ports)
 
 
 def _ingress(stage: Stage, site: Site, service: str, cluster: str | None) -> Iterator[Rule]:

@@ -24,7 +24,7 @@ from infra.k8s.mesh_objects import mesh_objects
 from infra.k8s.names import LABEL, database_secret, labels, metadata, namespace_of, service_labels, shared_namespace
 from infra.k8s.objects import namespaces, objects
 from infra.k8s.policies import DATABASE, DATABASE_PORT
-from infra.k8s.site import ANYWHERE, BrokerAt, IngressAt, Manifest, Reach, SecretRef, Site
+from infra.k8s.site import ANYWHERE, BrokerAt, Collector, IngressAt, Manifest, Reach, SecretRef, Site
 from stages.messaging import talkers
 from stages.model import Stage
 
@@ -112,8 +112,22 @@ def site_of(options: Options, stage: Stage, broker: Broker | None) -> Site:
         database=database_reach(options.database_url) if options.database_url else None,
         ingress=ingress,
         env=dict.fromkeys(talkers(stage), keys) if keys else {},
+        collector=collector_to(options.otlp_endpoint) if options.otlp_endpoint else Collector(),
         trust_domain=TRUST_DOMAIN,
     )
+
+
+def collector_to(endpoint: str) -> Collector:
+    """A collector that passes everything on to another one, or to whatever speaks OTLP/HTTP.
+
+    >>> collector_to("http://tempo.monitoring:4318").reach[0].namespaces
+    ('monitoring',)
+    """
+    url = urlsplit(endpoint)
+    host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+    exporters = {"otlphttp": {"endpoint": endpoint}}
+    reach = Reach(cidrs=_addresses(host), ports=(port,), namespaces=_namespaces(host))
+    return Collector(traces=exporters, metrics=exporters, reach=(reach,))
 
 
 def broker_at(options: Options) -> Broker | None:
@@ -191,6 +205,13 @@ def _is_database(url: str) -> bool:
 def _addresses(host: str) -> tuple[str, ...]:
     """Network policies know numbers only, so what has a name is allowed by its port."""
     return (f"{host}/32",) if host.replace(".", "").isdecimal() else (ANYWHERE,)
+
+
+def _namespaces(host: str) -> tuple[str, ...]:
+    """The namespace in the name of a Kubernetes Service: '<service>.<namespace>[.svc[.cluster.local]]'."""
+    service, _, rest = host.partition(".")
+    namespace, _, domain = rest.partition(".")
+    return (namespace,) if service and namespace and domain in ("", "svc", "svc.cluster.local") else ()
 
 
 def _secret(name: str, namespace: str, its_labels: dict[str, str], content: Mapping[str, str]) -> Manifest:

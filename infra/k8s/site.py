@@ -18,6 +18,8 @@ BROKER_IMAGE = "ministackorg/ministack:1.5.33"
 """Speaks SQS and SNS; the version that the local target embeds. Keeps messages in memory: for trying."""
 DATABASE_IMAGE = "postgres:17.6"
 COLLECTOR_IMAGE = "otel/opentelemetry-collector:0.140.0"
+PRINTING: Mapping[str, Any] = {"debug": {"verbosity": "basic"}}
+"""An exporter of the collector that says in its log how much came, and forgets it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Reach:
 
     cidrs: tuple[str, ...] = (ANYWHERE,)
     ports: tuple[int, ...] = (443,)
+    namespaces: tuple[str, ...] = ()
+    """Whose pods are meant besides: some network plug-ins do not count pods among addresses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +85,16 @@ class Collector:
     """The OpenTelemetry collector of a namespace."""
 
     image: str = COLLECTOR_IMAGE
-    exporters: Mapping[str, Any] = field(default_factory=lambda: {"debug": {"verbosity": "basic"}})
-    """By name as the collector's configuration has them; all get traces and metrics."""
-    reach: Reach = field(default_factory=Reach)
+    """Must contain what `traces` and `metrics` name."""
+    traces: Mapping[str, Any] = field(default_factory=lambda: dict(PRINTING))
+    """Exporters that get spans, by name as the collector's configuration has them."""
+    metrics: Mapping[str, Any] = field(default_factory=lambda: dict(PRINTING))
+    """Exporters that get metrics; one that is in both is the same."""
+    metric_names: str = ".+"
+    """Regular expression of the metrics that are kept, whole names."""
+    scrape_interval: str = "15s"
+    reach: tuple[Reach, ...] = ()
+    """Where the exporters send to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

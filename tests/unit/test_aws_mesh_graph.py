@@ -19,6 +19,7 @@ from infra.aws.permissions import wildcards
 from infra.aws.sizing import SIZES
 from infra.aws.split import plan
 from infra.config import options
+from infra.k8s.environment import COLLECTOR
 from infra.k8s.mesh_objects import mesh_objects
 from infra.k8s.pulumi import name_of, token_of
 from infra.k8s.site import IngressAt, Site
@@ -370,13 +371,33 @@ def test_subnets_that_experiments_select_bear_the_tags() -> None:
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_policies_of_roles_name_actions_and_resources(stack: str) -> None:
-    """What is left: the lists of EC2 and Logs, which know no resource, and FIS's own ACLs, known by their tag."""
+    """What is left: traces and the lists of EC2 and Logs, which know no resource, and FIS's own ACLs, known by tag."""
     for name, role_policy in _inputs(stack, "aws:iam/rolePolicy:RolePolicy").items():
         document = json.loads(role_policy["policy"])
         for statement in document["Statement"]:
             if wildcards({"Statement": [statement]}):
+                if name == f"{stack}-{COLLECTOR}":
+                    assert statement["Action"] == ["xray:PutTraceSegments"], statement
+                    continue
                 assert name.endswith("-fis"), statement
                 assert statement["Sid"] in ("Look", "Log") or "Condition" in statement, statement
+
+
+def test_every_cluster_has_a_collector_with_a_role_and_a_log_group_of_its_own() -> None:
+    for system in SYSTEMS:
+        place = MESH.system(system).cluster
+        (association,) = (
+            each
+            for name, each in _inputs(system, "aws:eks/podIdentityAssociation:PodIdentityAssociation").items()
+            if name == f"{system}-{COLLECTOR}"
+        )
+        assert (association["namespace"], association["serviceAccount"]) == (f"shop-{system}", COLLECTOR)
+        group = _inputs(system, "aws:cloudwatch/logGroup:LogGroup")[f"{place}-metrics"]
+        assert group["name"] == f"/stages/shop-{place}/metrics"
+        policy = _inputs(system, "aws:iam/rolePolicy:RolePolicy")[f"{system}-{COLLECTOR}"]["policy"]
+        assert [s["Sid"] for s in json.loads(policy)["Statement"]] == ["Traces", "Metrics"]
+        config = _inputs(system, "kubernetes:core/v1:ConfigMap")[f"{place}/shop-{system}/{COLLECTOR}-configmap"]
+        assert group["name"] in config["data"]["config.yaml"]
 
 
 @pytest.mark.parametrize("system", ["backbone", "commerce"])

@@ -15,6 +15,7 @@ from infra.aws.naming import name_problems
 from infra.aws.permissions import wildcards
 from infra.aws.program import deploy
 from infra.config import options
+from infra.k8s.environment import COLLECTOR
 from infra.k8s.testing import manifest_problems
 from infra.program import main
 from infra.testing_pulumi import ACCOUNT, Recorded, Row, of_type, record, row_of
@@ -81,7 +82,7 @@ def test_what_a_stack_of_sync_consists_of() -> None:
     found = Counter(row.type for row in graph("sync").rows if row.type.startswith("aws:"))
     assert found == {
         "aws:cloudwatch/dashboard:Dashboard": 1,
-        "aws:cloudwatch/logGroup:LogGroup": 10,
+        "aws:cloudwatch/logGroup:LogGroup": 11,
         "aws:cloudwatch/metricAlarm:MetricAlarm": 2,
         "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup": 1,
         "aws:ec2/eip:Eip": 3,
@@ -99,9 +100,9 @@ def test_what_a_stack_of_sync_consists_of() -> None:
         "aws:ecr/repository:Repository": 1,
         "aws:eks/addon:Addon": 1,
         "aws:eks/cluster:Cluster": 1,
-        "aws:eks/podIdentityAssociation:PodIdentityAssociation": 12,
-        "aws:iam/role:Role": 15,
-        "aws:iam/rolePolicy:RolePolicy": 14,
+        "aws:eks/podIdentityAssociation:PodIdentityAssociation": 13,
+        "aws:iam/role:Role": 16,
+        "aws:iam/rolePolicy:RolePolicy": 15,
         "aws:iam/rolePolicyAttachment:RolePolicyAttachment": 7,
         "aws:kms/alias:Alias": 2,
         "aws:kms/key:Key": 2,
@@ -390,7 +391,19 @@ def test_on_kafka_a_policy_names_topics_and_groups_of_the_cluster() -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_no_role_may_do_more_than_is_named(name: str) -> None:
     for service, row in of_type(graph(name).rows, POLICY).items():
-        assert wildcards(json.loads(row["policy"])) == [], service
+        traces = ["statement 'Traces' allows resource '*'"] if service == COLLECTOR else []  # traces have no ARN
+        assert wildcards(json.loads(row["policy"])) == traces, service
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_collector_may_send_traces_and_metrics_to_its_log_group(name: str) -> None:
+    group = arn("cloudwatch", "log-group:/stages/shop-shop/metrics")  # as the mocks name what the module makes
+    assert policy(graph(name), COLLECTOR) == {
+        "Traces": (["xray:PutTraceSegments"], ["*"]),
+        "Metrics": (["logs:CreateLogStream", "logs:PutLogEvents"], [group, f"{group}:*"]),
+    }
+    collector = row_of(graph(name).rows, DEPLOYMENT, f"shop/{COLLECTOR}-deployment")
+    assert any(f"PodIdentityAssociation::{COLLECTOR}" in urn for urn in collector.dependencies)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
