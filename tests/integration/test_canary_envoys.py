@@ -125,11 +125,8 @@ class Users:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    rig = Rig(tmp_path_factory.mktemp("canary"))
-    try:
+    with Rig(tmp_path_factory.mktemp("canary")) as rig:
         yield Shop(rig)
-    finally:
-        rig.close()
 
 
 @pytest.mark.parametrize(

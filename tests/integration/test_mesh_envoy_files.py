@@ -79,11 +79,8 @@ class Loaded:
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Iterator[Loaded]:
-    rig = Rig(tmp_path, BRIEF)
-    try:
+    with Rig(tmp_path, BRIEF) as rig:
         yield Loaded(rig)
-    finally:
-        rig.close()
 
 
 def test_certificates_are_renewed_under_load_without_an_error(loaded: Loaded) -> None:

@@ -57,20 +57,14 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    rig = Rig(tmp_path_factory.mktemp("pair"), BRIEF)
-    try:
+    with Rig(tmp_path_factory.mktemp("pair"), BRIEF) as rig:
         yield Pair(rig)
-    finally:
-        rig.close()
 
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path, BRIEF)
-    try:
+    with Rig(tmp_path, BRIEF) as rig:
         yield rig
-    finally:
-        rig.close()
 
 
 def test_a_call_arrives_with_its_callers_identity_and_no_other(pair: Pair) -> None:

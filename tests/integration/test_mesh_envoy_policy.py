@@ -25,11 +25,8 @@ pytestmark = [
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path)
-    try:
+    with Rig(tmp_path) as rig:
         yield rig
-    finally:
-        rig.close()
 
 
 def deployed(rig: Rig) -> Deployment:

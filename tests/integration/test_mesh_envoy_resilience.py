@@ -63,11 +63,8 @@ class Two:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
-    rig = Rig(tmp_path_factory.mktemp("two"), BRIEF)
-    try:
+    with Rig(tmp_path_factory.mktemp("two"), BRIEF) as rig:
         yield Two(rig)
-    finally:
-        rig.close()
 
 
 @pytest.fixture
@@ -78,11 +75,8 @@ def two(shared: Two) -> Two:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path, BRIEF)
-    try:
+    with Rig(tmp_path, BRIEF) as rig:
         yield rig
-    finally:
-        rig.close()
 
 
 def failing(status: int) -> Answer:

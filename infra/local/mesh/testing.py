@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from infra.local.mesh import authority, envoy, envoyconf, pki
 from infra.local.mesh.envoyconf import APP, BOOTSTRAP, Doc, Paths
@@ -154,6 +154,12 @@ class Rig:
         self.envoys: list[Envoy] = []
         self.apps: list[App] = []
         self.held: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def plan(self, cluster: str) -> ClusterPlan:
         return cluster_plan(self.stage, cluster)
