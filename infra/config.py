@@ -20,6 +20,7 @@ BROKERS = ("sqs", "kafka")
 REGION = "us-east-1"
 OWNER = "platform"
 SIZES = ("production", "trial")
+FLAGS = ("false", "true")
 ANYWHERE = "0.0.0.0/0"
 NOBODY = ("none",)
 BACKBONE = "backbone"
@@ -49,6 +50,7 @@ _ONLY: Mapping[str, tuple[str, ...]] = {
     "availability_zones": ("aws",),
     "size": ("aws",),
     "api_cidrs": ("aws",),
+    "network_faults": ("aws",),
     FLEET: ("aws",),
 }
 """Keys that mean something on some targets only; elsewhere they are refused, so that nobody waits for their effect."""
@@ -101,6 +103,8 @@ class Options:
     api_cidrs: tuple[str, ...] = (ANYWHERE,)
     """Who may reach the API of an EKS cluster from outside its VPC, and then has to be somebody to IAM; ('none',):
     nobody."""
+    network_faults: bool = False
+    """Whether callers' pods let AWS's Fault Injection Service work beside them as root; stage mesh on aws only."""
 
 
 KEYS = (*Options.__dataclass_fields__, FLEET)
@@ -139,6 +143,7 @@ def options(raw: Mapping[str, object], stack: str) -> Options:
         otlp_endpoint=reader.matching("otlp_endpoint", _OTLP, "http(s)://host[:port][/path]"),
         size=reader.one_of("size", SIZES, SIZES[0]),
         api_cidrs=reader.texts("api_cidrs") or (ANYWHERE,),
+        network_faults=reader.one_of("network_faults", FLAGS, FLAGS[0]) == FLAGS[1],
     )
     problems = (*unreadable, *reader.problems(), *(problem for rule in _RULES for problem in rule(found, raw)))
     if problems:
@@ -276,6 +281,12 @@ def _system(found: Options, raw: Mapping[str, object]) -> list[str]:
     return [] if found.system in known else [f"system is {found.system!r}, must be {_either(known)}"]
 
 
+def _network_faults(found: Options, raw: Mapping[str, object]) -> list[str]:
+    if not found.network_faults or found.stage not in STAGES or STAGES[found.stage].mesh is not None:
+        return []
+    return ["network_faults is 'true', but only stage mesh has experiments; `pulumi config rm network_faults`"]
+
+
 def _zones(found: Options, raw: Mapping[str, object]) -> list[str]:
     zones = found.availability_zones
     problems = []
@@ -324,6 +335,7 @@ _RULES: tuple[_Rule, ...] = (
     _domain,
     _certificate,
     _api_cidrs,
+    _network_faults,
 )
 
 

@@ -1,8 +1,8 @@
 """Which faults can AWS inject, by which action, at what? Templates of the Fault Injection Service, as plans. (pure)
 
     kill         pods of a service or gateway      aws:eks:pod-delete
-    latency      a caller's pods, to a network     aws:eks:pod-network-latency
-    blackhole    a caller's pods, to a network     aws:eks:pod-network-packet-loss, all of it
+    latency      a caller's pods, to a network     aws:eks:pod-network-latency, if `network_faults`
+    blackhole    a caller's pods, to a network     aws:eks:pod-network-packet-loss, all of it, if `network_faults`
     partition    a cluster's subnets, to networks  aws:network:disrupt-connectivity, prefix list
     outage       a cluster's subnets               aws:network:disrupt-connectivity, all
     zone outage  one zone's subnets of a cluster   aws:network:disrupt-connectivity, all
@@ -11,6 +11,10 @@ A fault that AWS cannot take is refused with the reason: an experiment that does
 would be believed. Faults are told as the local cloud is told of them, so that one name means one fault everywhere. Each
 belongs to one system, whose stack holds its template and whose role may do that and no more; every template has alarms
 that stop it.
+
+Latency and loss are made by a container that FIS adds to the pod, as root and beside a root file system that can be
+written to; it takes both from the pod's security context (FIS User Guide, 'Use the AWS FIS aws:eks:pod actions',
+limitations). The shop's pods give neither, unless the configuration says `network_faults`.
 """
 
 from __future__ import annotations
@@ -30,6 +34,11 @@ HOLD = "PT2M"
 POD, SUBNET = "aws:eks:pod", "aws:ec2:subnet"
 DELETE, LATENCY = "aws:eks:pod-delete", "aws:eks:pod-network-latency"
 LOSS, DISRUPT = "aws:eks:pod-network-packet-loss", "aws:network:disrupt-connectivity"
+
+NETWORK_FAULTS = (LATENCY, LOSS)
+"""What needs a container beside the victim's."""
+
+UNLESS_TOLD = "needs root and a root file system to write to beside the caller's container: set `network_faults`"
 
 _FROZEN = "no action freezes a process; its callers would see a reset instead of silence"
 _STORE = "RDS can be rebooted or failed over, not locked"
@@ -95,20 +104,32 @@ class Drill:
     """Channels that it changes, sorted; () where it is everything of the target."""
 
 
-def drill_of(stage: Stage, name: str, spec: Mapping[str, Any]) -> Drill | Refusal:
+def drill_of(stage: Stage, name: str, spec: Mapping[str, Any], *, network_faults: bool) -> Drill | Refusal:
     """The template of a fault, told by its name and the object that the local cloud would be given.
 
-    Raise KeyError for a kind that this file has not heard of: somebody has to decide.
+    `network_faults`: whether callers' pods let FIS work beside them. Raise KeyError for a kind that this file has not
+    heard of: somebody has to decide.
     """
     kind = str(spec["kind"])
     if kind in REFUSED:
         return Refusal(name=name, reason=REFUSED[kind])
-    return _MADE[kind](stage, name, spec)
+    found = _MADE[kind](stage, name, spec)
+    if isinstance(found, Drill) and found.action in NETWORK_FAULTS and not network_faults:
+        return Refusal(name=name, reason=UNLESS_TOLD)
+    return found
 
 
-def drills(stage: Stage) -> tuple[Drill, ...]:
+def let_in(stage: Stage) -> frozenset[str]:
+    """Services whose pods have to let FIS work beside them, if network faults are wanted: those that call others
+    across clusters, and no more."""
+    return frozenset(
+        d.service for d in drills(stage, network_faults=True) if d.action in NETWORK_FAULTS and d.service is not None
+    )
+
+
+def drills(stage: Stage, *, network_faults: bool) -> tuple[Drill, ...]:
     """Every template of a stage with a mesh, in the order of its systems; names are the catalogue's."""
-    found = [drill_of(stage, name, spec) for name, spec in _specs(stage)]
+    found = [drill_of(stage, name, spec, network_faults=network_faults) for name, spec in _specs(stage)]
     zones = [_zone_outage(c.name) for c in stage.clusters]
     every = [d for d in (*found, *zones) if isinstance(d, Drill)]
     order = [c.name for c in stage.clusters]
@@ -248,11 +269,17 @@ def table(stage: Stage, faults: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: a row per fault of the catalogue, then those that only AWS has."""
     rows = []
     for name, spec in faults.items():
-        found = drill_of(stage, name, spec)
+        found = drill_of(stage, name, spec, network_faults=True)
         if isinstance(found, Drill):
-            rows.append((f"`{name}`", f"`{found.action}`", found.summary))
+            rows.append((f"`{name}`", _shown(found), found.summary))
         else:
             rows.append((f"`{name}`", "refused", found.reason))
-    rows += [(f"`{d.name}`", f"`{d.action}`", f"{d.summary} (AWS only)") for d in drills(stage) if d.name not in faults]
+    only = [d for d in drills(stage, network_faults=True) if d.name not in faults]
+    rows += [(f"`{d.name}`", _shown(d), f"{d.summary} (AWS only)") for d in only]
     lines = [("fault", "FIS action", "what happens, or why not"), ("---", "---", "---"), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(drill: Drill) -> str:
+    """Its action, and the key without which there is none."""
+    return f"`{drill.action}`{', with `network_faults`' if drill.action in NETWORK_FAULTS else ''}"

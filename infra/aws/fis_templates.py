@@ -17,7 +17,7 @@ import pulumi
 from pulumi_aws import cloudwatch, ec2, eks, fis, iam
 
 from infra.aws import permissions
-from infra.aws.fis import POD, Drill
+from infra.aws.fis import NETWORK_FAULTS, POD, Drill
 from infra.aws.istio import NAMELESS, SYSTEM
 from infra.aws.naming import called, tags
 from infra.config import Options
@@ -162,6 +162,8 @@ def pods_of(drill: Drill, cluster_arn: pulumi.Input[str], namespace: str) -> dic
     """The target of a drill at pods."""
     gateway = drill.namespace_of == "istio"
     label = "istio=eastwestgateway" if gateway else f"{LABEL}/name={drill.service}"
+    # the first container may be the sidecar's, whose security context is Istio's
+    beside = {"targetContainerName": drill.service} if drill.action in NETWORK_FAULTS else {}
     return {
         "name": "pods",
         "resource_type": POD,
@@ -171,6 +173,7 @@ def pods_of(drill: Drill, cluster_arn: pulumi.Input[str], namespace: str) -> dic
             "namespace": SYSTEM if gateway else namespace,
             "selectorType": "labelSelector",
             "selectorValue": label,
+            **beside,
         },
     }
 

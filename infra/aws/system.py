@@ -191,7 +191,7 @@ class System(pulumi.ComponentResource):
         )
 
     def _site_of(self) -> Site:
-        return in_cluster.site(
+        site = in_cluster.site(
             self._options,
             self._sizing,
             self._place,
@@ -200,6 +200,7 @@ class System(pulumi.ComponentResource):
             intra_cidrs=self._network.cidrs(INTRA),
             network=self._network.cidr,
         )
+        return replace(site, let_in=fis.let_in(self._stage)) if self._options.network_faults else site
 
     def _env(self) -> dict[str, dict[str, Any]]:
         """What only the cloud knows of a service's environment: where the backbone's queues and topics are."""
@@ -417,7 +418,11 @@ class System(pulumi.ComponentResource):
         self._experiments = Experiments(
             self._system,
             self._stage,
-            [drill for drill in fis.drills(self._stage) if drill.cluster == self._place],
+            [
+                drill
+                for drill in fis.drills(self._stage, network_faults=self._options.network_faults)
+                if drill.cluster == self._place
+            ],
             self._options,
             account=self._account,
             cluster_name=self._cluster.name,

@@ -29,6 +29,21 @@ def container_security() -> dict[str, Any]:
     }
 
 
+_WHO = ("runAsNonRoot", "runAsUser", "runAsGroup")
+
+
+def open_pod_security() -> dict[str, Any]:
+    """Of a pod that says nothing of who its containers are: one that is added later may be root."""
+    return {key: value for key, value in pod_security().items() if key not in _WHO}
+
+
+def open_container_security() -> dict[str, Any]:
+    """Of a container in such a pod: nobody in particular and without privilege as before, but its root file system can
+    be written to, as far as its user may."""
+    own = {key: value for key, value in pod_security().items() if key in _WHO}
+    return {**own, **container_security(), "readOnlyRootFilesystem": False}
+
+
 def resources(cpu: str, memory: str, memory_limit: str) -> dict[str, Any]:
     """Requests, and a limit of memory only: a limit of processor time throttles a pod on an idle node."""
     return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory_limit}}

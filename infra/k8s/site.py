@@ -131,6 +131,8 @@ class Site:
     service_accounts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Service -> annotations of its ServiceAccount."""
     canaries: Mapping[str, Canary] = field(default_factory=dict)
+    let_in: frozenset[str] = frozenset()
+    """Services beside whose container another one may be started as root, with a root file system to write to."""
     replicas: tuple[int, int] = (2, 6)
     """Fewest and most pods of a service."""
     trust_domain: str = ""

@@ -115,7 +115,7 @@ def _deployment(stage: Stage, site: Site, service: str, version: str, image: str
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "terminationGracePeriodSeconds": GRACE_S,
-                    "securityContext": pods.pod_security(),
+                    "securityContext": pods.open_pod_security() if service in site.let_in else pods.pod_security(),
                     "topologySpreadConstraints": pods.spread(picked),
                     # full names are asked for as they are, not first with each of the search domains
                     "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
@@ -142,7 +142,7 @@ def _container(stage: Stage, site: Site, service: str, version: str, image: str)
         "livenessProbe": _probe("/live", 5, 3),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_S}}},
         "resources": pods.resources("100m", "160Mi", "320Mi"),
-        "securityContext": pods.container_security(),
+        "securityContext": pods.open_container_security() if service in site.let_in else pods.container_security(),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
 

@@ -109,6 +109,11 @@ def test_every_problem_is_said_at_once_with_key_value_and_remedy() -> None:
         ({"stage": "mesh", "target": "aws", "image": DIGEST, "system": "commerce"}, "domain is not set"),
         ({"stage": "sync", "target": "aws", "image": DIGEST, "size": "huge"}, "size is 'huge'"),
         (
+            {"stage": "sync", "target": "aws", "image": DIGEST, "network_faults": "true"},
+            "only stage mesh has experiments",
+        ),
+        ({"stage": "mesh", "target": "aws", "image": DIGEST, "network_faults": "yes"}, "network_faults is 'yes'"),
+        (
             {"stage": "sync", "target": "aws", "image": DIGEST, "api_cidrs": ["10.0.0.1/8"]},
             "api_cidrs has '10.0.0.1/8'",
         ),
