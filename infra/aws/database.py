@@ -11,6 +11,7 @@ from __future__ import annotations
 import pulumi
 from pulumi_aws import cloudwatch, ec2, rds
 
+from infra.aws.database_setup import CA_BUNDLE
 from infra.aws.naming import called, tags
 from infra.aws.network import Network
 from infra.aws.network_plan import INTRA
@@ -50,12 +51,14 @@ def database_log_groups(options: Options, system: str) -> tuple[str, ...]:
 
 
 def url(address: str, service: str) -> str:
-    """What a service is told: user and database of its own name, encrypted, without a password.
+    """What a service is told: user and database of its own name, without a password, and to believe no server but one
+    that AWS vouches for under this very name: a token must not be shown to anybody else.
 
-    >>> url("shop-commerce.x.us-east-1.rds.amazonaws.com", "orders")
-    'postgresql+psycopg://orders@shop-commerce.x.us-east-1.rds.amazonaws.com:5432/orders?sslmode=require'
+    >>> url("shop-commerce.x.us-east-1.rds.amazonaws.com", "orders").partition("?")[0]
+    'postgresql+psycopg://orders@shop-commerce.x.us-east-1.rds.amazonaws.com:5432/orders'
     """
-    return f"postgresql+psycopg://{service}@{address}:{PORT}/{service}?sslmode=require"
+    verified = f"sslmode=verify-full&sslrootcert={CA_BUNDLE}"
+    return f"postgresql+psycopg://{service}@{address}:{PORT}/{service}?{verified}"
 
 
 def user_arn(instance_arn: str, resource_id: str, user: str) -> str:

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+CA_BUNDLE = "/etc/ssl/rds/global-bundle.pem"
+"""In the image (Containerfile): who may vouch for a server of RDS."""
+
 Execute = Callable[[str], Iterable[Any]]
 """Runs one statement outside of a transaction; the rows it gives."""
 
@@ -52,7 +55,8 @@ def login(plan: Mapping[str, Any], secret: str) -> dict[str, Any]:
         "user": known["username"],
         "password": known["password"],
         "dbname": "postgres",
-        "sslmode": "require",
+        "sslmode": "verify-full",
+        "sslrootcert": CA_BUNDLE,
         "connect_timeout": 10,
         "autocommit": True,
     }

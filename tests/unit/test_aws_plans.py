@@ -11,7 +11,7 @@ import pytest
 from infra.aws import messaging_plan, permissions
 from infra.aws.alarm_plan import alarms, deadline_ms
 from infra.aws.database import services_with_records, systems_with_records
-from infra.aws.database_setup import login, setup
+from infra.aws.database_setup import CA_BUNDLE, login, setup
 from infra.aws.naming import RULES, deployment_name_problems, name_problems, tags
 from infra.aws.network_plan import INTRA, PRIVATE, PUBLIC, TIERS, interface_endpoints, network_plan
 from infra.aws.permissions import Permission, Statement, Target, document, kafka_topics, wildcards
@@ -338,4 +338,5 @@ def test_the_job_makes_nothing_again() -> None:
 def test_the_job_signs_in_with_the_secret_that_rds_keeps_and_never_in_the_clear() -> None:
     plan = {"host": "h", "port": 5432}
     found = login(plan, '{"username": "master", "password": "p"}')
-    assert (found["user"], found["password"], found["sslmode"]) == ("master", "p", "require")
+    assert (found["user"], found["password"]) == ("master", "p")
+    assert (found["sslmode"], found["sslrootcert"]) == ("verify-full", CA_BUNDLE)

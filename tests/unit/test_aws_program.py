@@ -454,7 +454,8 @@ def test_services_find_their_queues_as_the_cloud_named_them() -> None:
 def test_a_service_finds_a_database_url_without_a_password() -> None:
     found = of_type(graph("sync").rows, "kubernetes:core/v1:Secret")
     assert found["shop/orders-database-secret"]["stringData"] == {
-        "url": "postgresql+psycopg://orders@shop-commerce.mock.us-east-1.rds.amazonaws.com:5432/orders?sslmode=require"
+        "url": "postgresql+psycopg://orders@shop-commerce.mock.us-east-1.rds.amazonaws.com:5432/orders"
+        "?sslmode=verify-full&sslrootcert=/etc/ssl/rds/global-bundle.pem"
     }
     assert len(found) == 8
 

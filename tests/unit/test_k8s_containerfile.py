@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from infra.aws.database_setup import CA_BUNDLE
 from infra.k8s.names import PORT
 from infra.k8s.pods import USER
 from infra.k8s.workload import MODULE
 
 ROOT = Path(__file__).parents[2]
+AWS_BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
 BY_NAME_ONLY = {"opentelemetry-exporter-otlp-proto-http", "psycopg", "httptools"}
 """Asked for by name at run time: spans go to a collector, records to PostgreSQL; uvicorn's parser is a class of it."""
 
@@ -122,4 +124,16 @@ def test_every_package_has_one_version(name: str) -> None:
 
 
 def test_nothing_names_a_registry() -> None:
-    assert not re.search(r"\w+\.\w+/|https?:|--index", re.sub(r"org\.\S+", "", (ROOT / "Containerfile").read_text()))
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8").replace(AWS_BUNDLE, "")
+    assert not re.search(r"\w+\.\w+/|https?:|--index", re.sub(r"org\.\S+", "", text))
+
+
+def test_what_vouches_for_databases_of_rds_is_where_services_look_for_it() -> None:
+    """From an argument, so that it can be replaced; readable to everybody, and a certificate, or there is no image."""
+    assert f"RDS_CA={AWS_BUNDLE}" in of("ARG")
+    assert of("ADD") == ["${RDS_CA} /build/rds/global-bundle.pem"]
+    (checking,) = (rest for rest in of("RUN") if "rds" in rest)
+    assert checking.split(" && ")[0].strip() == "chmod 0444 /build/rds/global-bundle.pem"
+    assert "cafile='/build/rds/global-bundle.pem'" in checking
+    assert "--from=build /build/rds /etc/ssl/rds" in of("COPY")
+    assert CA_BUNDLE == "/etc/ssl/rds/global-bundle.pem"

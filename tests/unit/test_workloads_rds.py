@@ -7,14 +7,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from infra.aws.database import url
+from infra.aws.database_setup import CA_BUNDLE
 from workloads.adapters import rds
 
-URL = "postgresql+psycopg://orders@shop-commerce.abc.eu-west-1.rds.amazonaws.com:5432/orders?sslmode=require"
+HOST = "shop-commerce.abc.eu-west-1.rds.amazonaws.com"
+URL = url(HOST, "orders")
 
 
 @pytest.mark.parametrize(
-    ("url", "region"),
+    ("address", "region"),
     [
         (URL, "eu-west-1"),
         (URL.replace("orders@", "orders:secret@"), None),
@@ -23,8 +27,23 @@ URL = "postgresql+psycopg://orders@shop-commerce.abc.eu-west-1.rds.amazonaws.com
         ("sqlite:///shop.db", None),
     ],
 )
-def test_a_token_is_for_rds_without_a_password(url: str, region: str | None) -> None:
-    assert rds.region_of(sa.make_url(url)) == region
+def test_a_token_is_for_rds_without_a_password(address: str, region: str | None) -> None:
+    assert rds.region_of(sa.make_url(address)) == region
+
+
+def test_the_driver_is_told_to_believe_no_server_but_one_that_aws_vouches_for() -> None:
+    """As SQLAlchemy hands the URL to psycopg, which is libpq's by these very names."""
+    _, told = PGDialect_psycopg().create_connect_args(sa.make_url(URL))
+    libpq = {key: value for key, value in told.items() if key != "context"}
+
+    assert libpq == {
+        "host": HOST,
+        "port": 5432,
+        "user": "orders",
+        "dbname": "orders",
+        "sslmode": "verify-full",
+        "sslrootcert": CA_BUNDLE,
+    }
 
 
 def _connects(url: str, times: int) -> list[dict[str, Any]]:

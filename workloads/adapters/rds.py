@@ -2,11 +2,11 @@
 
 A URL that names a host of RDS and no password means this:
 
-    postgresql+psycopg://orders@shop-commerce.abc.us-east-1.rds.amazonaws.com:5432/orders?sslmode=require
+    postgresql+psycopg://orders@shop-commerce.abc.us-east-1.rds.amazonaws.com:5432/orders?sslmode=verify-full&...
 
-A token is a signed request (no call is made for it) and counts for 15 minutes; connections that are open stay so. Whose
-role signs, is the SDK's business: on EKS it is the one of the pod's service account (RDS User Guide, 'IAM database
-authentication').
+What follows the `?` reaches the driver as it is: which server to believe is the URL's business. A token is a signed
+request (no call is made for it) and counts for 15 minutes; connections that are open stay so. Whose role signs, is the
+SDK's business: on EKS it is the one of the pod's service account (RDS User Guide, 'IAM database authentication').
 """
 
 from __future__ import annotations
