@@ -42,8 +42,8 @@ ONCE_MAX = 3
 MEASURED = {"contract", "e2e", "broken"}
 """Folders whose tests load a shop and judge what its users saw; they share one stream."""
 
-STAND_BACK = 10
-"""How nice the other stream is: a tenth of a contended core, enough for tests that wait most of the time."""
+STAND_BACK = 5
+"""How nice the other stream is: a quarter of a contended core, enough for tests that wait most of the time."""
 
 SAID_MAX = 1500
 """Characters of a failure that the summary keeps; its end says what was wrong."""
