@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: help setup verify test check bench soak experiments policy clean
+.PHONY: help setup verify test check bench soak experiments rows policy clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -43,6 +43,9 @@ soak: setup ## kills and outages drawn from a seed, 50 rounds (half an hour); AR
 
 experiments: setup ## write chaos/experiments/*.json again from the catalogue
 	$(BIN)/python -m chaos.experiment --write
+
+rows: setup ## write tests/unit/rows/*.json again: every resource of every stack on AWS and k8s
+	$(BIN)/python -m infra.testing_pulumi --write
 
 policy: ## the policy pack's own environment, for `pulumi up --policy-pack policy`
 	test -x policy/.venv/bin/python || $(PYTHON) -m venv policy/.venv

@@ -18,7 +18,7 @@ from infra.config import options
 from infra.k8s.environment import COLLECTOR
 from infra.k8s.testing import manifest_problems
 from infra.program import main
-from infra.testing_pulumi import ACCOUNT, Recorded, Row, of_type, record, row_of
+from infra.testing_pulumi import ACCOUNT, CERTIFICATE, PROGRAMS, Recorded, Row, of_type, record, recorded, row_of
 from stages.catalogue import STAGES
 from stages.messaging import messaging
 from workloads.settings import Settings
@@ -26,23 +26,20 @@ from workloads.settings import Settings
 # the SDK warns of one of its own classes when it is loaded, which nobody uses
 pytestmark = pytest.mark.filterwarnings("ignore:aws.ec2/encryptioncontrol:DeprecationWarning")
 
-CERTIFICATE = f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/0f0f"
-CONFIG = {"target": "aws", "image": "repository:1", "domain": "shop.example.com", "certificate": CERTIFICATE}
-GRAPHS = {
-    "sync": {"stage": "sync"},
-    "async": {"stage": "async"},
-    "kafka": {"stage": "async", "broker": "kafka"},
-    "trial": {"stage": "async", "size": "trial", "certificate": None, "api_cidrs": ["none"]},
-}
+GRAPHS = {"sync": "aws-sync", "async": "aws-async-sqs", "kafka": "aws-async-kafka", "trial": "aws-async-sqs-trial"}
+"""Stack of these tests -> program."""
+CONFIG = PROGRAMS["aws-sync"].config
 QUEUE, TOPIC, KEY = "aws:sqs/queue:Queue", "aws:sns/topic:Topic", "aws:kms/key:Key"
 POLICY, DEPLOYMENT = "aws:iam/rolePolicy:RolePolicy", "kubernetes:apps/v1:Deployment"
 
 
 @cache
 def graph(name: str, preview: bool = False) -> Recorded:
-    """What a stack would create; once for all tests."""
-    raw = {key: value for key, value in {**CONFIG, **GRAPHS[name]}.items() if value is not None}
-    found = options(raw, "shop")
+    """What a stack would create. The trial's asks for a certificate and shuts its API."""
+    if name != "trial":
+        return recorded(GRAPHS[name], preview=preview)
+    raw = {key: value for key, value in PROGRAMS[GRAPHS[name]].config.items() if key != "certificate"}
+    found = options({**raw, "api_cidrs": ["none"]}, "shop")
 
     def program() -> None:
         for output, value in deploy(found, STAGES[found.stage]).items():
@@ -624,7 +621,7 @@ def paths(value: Any, path: str = "") -> Iterator[str]:
 
 
 def test_the_project_with_a_stacks_configuration_makes_the_same() -> None:
-    raw = {**CONFIG, **GRAPHS["async"], "name": "shop"}
+    raw = PROGRAMS[GRAPHS["async"]].config
     found = record(main, {f"staged-decoupling:{key}": value for key, value in raw.items()}, "aws-async")
     assert {(row.type, row.name) for row in found.rows} == {(row.type, row.name) for row in graph("async").rows}
     assert found.outputs.keys() == graph("async").outputs.keys()

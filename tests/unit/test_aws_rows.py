@@ -72,7 +72,7 @@ def test_parents_protection_and_outputs_of_components_are_seen() -> None:
 
 
 def test_what_is_not_of_aws_gets_no_arn() -> None:
-    assert answers("kubernetes:core/v1:Service", "s", {}) == {}
+    assert answers("kubernetes:core/v1:ConfigMap", "s", {}) == {}
 
 
 def test_a_missing_row_is_told_with_those_there_are() -> None:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from importlib import import_module
 from typing import Any
-from unittest.mock import patch
 
-import pulumi
 import pytest
 
-from infra import testing_pulumi
 from infra.aws.bill import INTERFACE_ENDPOINT, ZONES, Load, bill
 from infra.aws.sizing import SIZES
-from infra.config import BACKBONE, options
+from infra.config import BACKBONE
 from infra.k8s.mesh_objects import mesh_objects
 from infra.k8s.objects import objects
 from infra.k8s.pulumi import name_of, token_of
@@ -24,19 +20,13 @@ from infra.k8s.site import Site
 from infra.policy import Row, judge, plain
 from infra.policy import rows as policy_rows
 from infra.policy.tags import taggable
-from infra.testing_pulumi import Recorded, record
+from infra.testing_pulumi import recorded
 from stages.catalogue import STAGES
 
 # the SDK warns of one of its own classes when it is loaded, which nobody uses
 pytestmark = pytest.mark.filterwarnings("ignore:aws.ec2/encryptioncontrol:DeprecationWarning")
 
-CONFIG = {
-    "target": "aws",
-    "name": "shop",
-    "image": "registry.example.com/shop@sha256:" + 64 * "0",
-    "domain": "shop.example.com",
-    "certificate": "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012",
-}
+IMAGE = "registry.example.com/shop@sha256:" + 64 * "0"
 
 ONE_CLUSTER = [
     ("sync", "sqs", "production"),
@@ -46,44 +36,10 @@ ONE_CLUSTER = [
 ]
 
 
-KUBERNETES: dict[str, dict[str, Any]] = {
-    "kubernetes:core/v1:Service": {"status": {"loadBalancer": {"ingress": [{"hostname": "gateway.elb.example.com"}]}}},
-    "kubernetes:networking.k8s.io/v1:Ingress": {
-        "status": {"loadBalancer": {"ingress": [{"hostname": "k8s-door-1.us-east-1.elb.amazonaws.com"}]}}
-    },
-    "kubernetes:core/v1:Secret": {"data": {"token": "dG9rZW4="}},
-    "aws:servicediscovery/privateDnsNamespace:PrivateDnsNamespace": {"hostedZone": "Z1"},
-}
-"""What a cluster and AWS add, and the mesh's program reads."""
-
-
-@cache
-def recorded(stage: str, broker: str, size: str, system: str | None, preview: bool) -> Recorded:
-    """One stack; that of a system finds the outputs of the backbone's."""
-    from infra.aws.program import deploy
-
-    part = {} if system is None else {"system": system}
-    found = options({**CONFIG, "stage": stage, "broker": broker, "size": size, **part}, "shop")
-    owned = system not in (None, BACKBONE)
-    backbone = recorded(stage, broker, size, BACKBONE, False).outputs if owned else {}
-    known = testing_pulumi.answers
-
-    def answers(type_: str, name: str, inputs: Any) -> dict[str, Any]:
-        if type_ == "pulumi:pulumi:StackReference":
-            return {"outputs": backbone, "secretOutputNames": []}
-        return {**known(type_, name, inputs), **KUBERNETES.get(type_, {})}
-
-    def program() -> None:
-        for name, value in deploy(found, STAGES[stage]).items():
-            pulumi.export(name, value)
-
-    with patch.object(testing_pulumi, "answers", answers):
-        return record(program, stack=system or "shop", preview=preview)
-
-
 def stack(stage: str, broker: str, size: str, system: str | None = None, *, preview: bool = False) -> tuple[Row, ...]:
     """Rows of one stack, as the policy pack sees them."""
-    return policy_rows(recorded(stage, broker, size, system, preview).rows)
+    parts = ("aws", stage, system or (broker if stage == "async" else ""), "" if size == "production" else size)
+    return policy_rows(recorded("-".join(filter(None, parts)), preview=preview).rows)
 
 
 def parts_of(stage: str) -> tuple[str | None, ...]:
@@ -200,7 +156,7 @@ def test_an_estimate_assumes_of_kafka_what_the_program_says() -> None:
 
 
 def _manifest_rows(stage: str) -> list[Row]:
-    chosen, site = STAGES[stage], Site(deployment="shop", image=CONFIG["image"])
+    chosen, site = STAGES[stage], Site(deployment="shop", image=IMAGE)
     manifests = [*objects(chosen, site), *(mesh_objects(chosen, None, site) if chosen.mesh else ())]
     return [Row(type=token_of(m), name=name_of(m), inputs=plain(m)) for m in manifests]
 

@@ -1,7 +1,4 @@
-"""What would a Pulumi program create? Its resources as rows, without an engine, a provider plugin or an account.
-
-    found = rows(lambda: deploy(options, SYNC), stack="aws-sync")
-    found[0]     Row(type='aws:ec2/vpc:Vpc', name='shop', inputs={'cidrBlock': '10.0.0.0/16', ...}, ...)
+"""What did a program ask for? Runs it beside a mocked engine and keeps every resource as a row.
 
 Tests assert on rows and never call `apply`. An exception anywhere in the program, also in an `apply`, is raised here.
 Unlike Pulumi's own mocks, two resources of one name and type are refused, numbers stay whole, and what only the cloud
@@ -13,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,10 +21,7 @@ from typing import Any
 from pulumi.runtime import mocks, rpc, settings, stack
 from pulumi.runtime.config import set_all_config
 
-ACCOUNT = "123456789012"
-"""The account that every mocked ARN names."""
-
-REGION = "us-east-1"
+from infra.testing_pulumi.cloud import CALLS, REFERENCE, answers
 
 PROJECT = "staged-decoupling"
 
@@ -71,6 +66,8 @@ class Recorded:
     """URN of a component -> what it registered."""
     calls: list[str] = field(default_factory=list)
     """Tokens of the provider functions that were asked."""
+    references: list[str] = field(default_factory=list)
+    """Other stacks whose outputs were read: organization/project/stack."""
 
 
 def rows(
@@ -94,20 +91,31 @@ def record(
     stack: str = "test",
     *,
     preview: bool = False,
+    references: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Recorded:
-    """Like `rows`, with the outputs. The program runs in a thread and event loop of its own: nothing leaks."""
+    """Like `rows`, with the outputs. The program runs in a thread and event loop of its own: nothing leaks.
+
+    `references`: name of another stack -> its outputs; those of all others are empty.
+    """
     recorded = Recorded()
+    cloud = _Cloud(recorded, preview, references or {})
     raised: list[BaseException] = []
 
     def run() -> None:
         try:
-            contextvars.Context().run(_run, program, dict(config or {}), stack, preview, recorded)
+            contextvars.Context().run(_run, program, dict(config or {}), stack, preview, recorded, cloud)
         except BaseException as error:
             raised.append(error)
 
     thread = Thread(target=run, name="pulumi program")
-    thread.start()
-    thread.join()
+    collecting = gc.isenabled()
+    gc.disable()  # looking through the SDK's objects again and again takes a third of the time
+    try:
+        thread.start()
+        thread.join()
+    finally:
+        if collecting:
+            gc.enable()
     if raised:
         raise raised[0]
     recorded.rows.sort(key=lambda row: (row.type, row.name))
@@ -130,14 +138,21 @@ def of_type(found: Sequence[Row], type_: str) -> dict[str, dict[str, Any]]:
     return {row.name: row.inputs for row in found if row.type == type_}
 
 
-def _run(program: Callable[[], object], config: dict[str, str], name: str, preview: bool, recorded: Recorded) -> None:
+def _run(
+    program: Callable[[], object],
+    config: dict[str, str],
+    name: str,
+    preview: bool,
+    recorded: Recorded,
+    cloud: _Cloud,
+) -> None:
     loop, serving = asyncio.new_event_loop(), asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     # one server: its order is the same every time; the mocks want a loop in its thread, and would not close their own
     loop.set_default_executor(ThreadPoolExecutor(1, initializer=asyncio.set_event_loop, initargs=(serving,)))
     loop.set_exception_handler(lambda *_: None)  # the first error is raised; those that follow from it are noise
     try:
-        monitor = _Monitor(_Cloud(recorded, preview), recorded)
+        monitor = _Monitor(cloud, recorded)
         settings.set_root_resource(None)  # type: ignore[arg-type]  # what a process begins with
         made = mocks.MockSettings(  # type: ignore[no-untyped-call]  # the SDK's mocks have no types
             monitor=monitor,
@@ -206,9 +221,10 @@ class _Monitor(mocks.MockMonitor):
 class _Cloud(mocks.Mocks):
     """Answers as AWS would, or not at all in a preview."""
 
-    def __init__(self, recorded: Recorded, preview: bool) -> None:
+    def __init__(self, recorded: Recorded, preview: bool, references: Mapping[str, Mapping[str, Any]]) -> None:
         self._recorded = recorded
         self._preview = preview
+        self._references = references
 
     def call(self, args: mocks.MockCallArgs) -> Any:
         self._recorded.calls.append(args.token)
@@ -217,135 +233,16 @@ class _Cloud(mocks.Mocks):
         return CALLS.get(args.token, {})
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        if args.typ == REFERENCE:
+            self._recorded.references.append(args.inputs["name"])
+            known = self._references.get(args.inputs["name"].rpartition("/")[2], {})
+            return args.name, {**args.inputs, "outputs": dict(known), "secretOutputNames": []}
         if self._preview and args.custom:
             return None, dict(args.inputs)
         return (f"{args.name}-id" if args.custom else None), {
             **args.inputs,
             **answers(args.typ, args.name, args.inputs),
         }
-
-
-CALLS: dict[str, dict[str, Any]] = {
-    "aws:index/getCallerIdentity:getCallerIdentity": {
-        "accountId": ACCOUNT,
-        "arn": f"arn:aws:iam::{ACCOUNT}:user/test",
-        "userId": "TEST",
-        "id": ACCOUNT,
-    },
-    "aws:index/getPartition:getPartition": {"partition": "aws", "dnsSuffix": "amazonaws.com", "id": "aws"},
-    "aws:index/getRegion:getRegion": {"region": REGION, "id": REGION, "name": REGION},
-}
-
-
-def answers(type_: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What the cloud adds to a resource.
-
-    >>> answers("aws:sqs/queue:Queue", "q", {"name": "shop-orders"})["arn"]
-    'arn:aws:sqs:us-east-1:123456789012:shop-orders'
-    """
-    if type_ == "kubernetes:networking.k8s.io/v1:Ingress":
-        host = f"k8s-{inputs['metadata']['name']}-1f2e3d4c5b-1234567890.{REGION}.elb.amazonaws.com"
-        return {"status": {"loadBalancer": {"ingress": [{"hostname": host}]}}}
-    if type_.startswith("stages:local:"):
-        return _tokens(type_, name, inputs)
-    if not type_.startswith("aws:"):
-        return {}
-    service = type_.split(":")[1].split("/")[0]
-    called = str(next((inputs[key] for key in _NAMES if inputs.get(key)), name))
-    place = f"{'' if service in _GLOBAL else REGION}:{ACCOUNT}"
-    arn = f"arn:aws:{_SERVICE.get(service, service)}:{place}:{_INFIX.get(type_, '')}{called}{_SUFFIX.get(type_, '')}"
-    return {"arn": arn, **_MORE.get(type_, _nothing)(called, inputs)}
-
-
-_NAMES = ("name", "identifier", "clusterName")
-_GLOBAL = frozenset({"iam", "route53"})
-_SERVICE = {"lb": "elasticloadbalancing", "msk": "kafka"}
-_INFIX = {
-    "aws:iam/role:Role": "role/",
-    "aws:iam/policy:Policy": "policy/",
-    "aws:eks/cluster:Cluster": "cluster/",
-    "aws:rds/instance:Instance": "db:",
-    "aws:ecr/repository:Repository": "repository/",
-    "aws:kms/key:Key": "key/",
-    "aws:msk/cluster:Cluster": "cluster/",
-    "aws:msk/configuration:Configuration": "configuration/",
-    "aws:acm/certificate:Certificate": "certificate/",
-    "aws:cloudwatch/logGroup:LogGroup": "log-group:",
-    "aws:cloudwatch/metricAlarm:MetricAlarm": "alarm:",
-    "aws:ec2/vpc:Vpc": "vpc/",
-    "aws:ec2/subnet:Subnet": "subnet/",
-}
-_SUFFIX = {"aws:msk/cluster:Cluster": "/uuid", "aws:msk/configuration:Configuration": "/uuid"}
-
-_Answer = Callable[[str, Mapping[str, Any]], dict[str, Any]]
-
-
-def _tokens(type_: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a resource of the local cloud: what refers to its outputs before they are known."""
-    from infra.local.pulumi.kinds import DEPLOYMENT, kind_of
-    from infra.local.resource import Ref
-
-    kind = kind_of(type_)
-    known_by = "" if kind.name == DEPLOYMENT else name
-    return {output: Ref(kind.name, known_by, output).token for output in kind.outputs_of(inputs)}
-
-
-def _nothing(_called: str, _inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return {}
-
-
-def _eks(called: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "endpoint": f"https://{called}.eks.{REGION}.amazonaws.com",
-        "certificateAuthority": {"data": "Q0E="},
-        "identities": [{"oidcs": [{"issuer": f"https://oidc.eks.{REGION}.amazonaws.com/id/{called}"}]}],
-        "vpcConfig": {**inputs.get("vpcConfig", {}), "clusterSecurityGroupId": f"sg-{called}"},
-    }
-
-
-def _rds(called: str, _inputs: Mapping[str, Any]) -> dict[str, Any]:
-    host = f"{called}.mock.{REGION}.rds.amazonaws.com"
-    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{called}"
-    return {
-        "address": host,
-        "endpoint": f"{host}:5432",
-        "port": 5432,
-        "resourceId": f"db-{called}",
-        "masterUserSecrets": [{"secretArn": secret, "secretStatus": "active"}],
-    }
-
-
-def _acm(_called: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    domain = inputs["domainName"]
-    proof = {
-        "domainName": domain,
-        "resourceRecordName": f"_proof.{domain}.",
-        "resourceRecordType": "CNAME",
-        "resourceRecordValue": "_value.acm-validations.aws.",
-    }
-    return {"domainValidationOptions": [proof]}
-
-
-_MORE: Mapping[str, _Answer] = {
-    "aws:acm/certificate:Certificate": _acm,
-    "aws:ec2/vpc:Vpc": lambda _called, _inputs: {"ownerId": ACCOUNT},
-    "aws:ecr/repository:Repository": lambda called, _inputs: {
-        "repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{called}",
-        "registryId": ACCOUNT,
-    },
-    "aws:eks/cluster:Cluster": _eks,
-    "aws:kms/key:Key": lambda called, _inputs: {"keyId": called},
-    "aws:msk/cluster:Cluster": lambda called, _inputs: {
-        "bootstrapBrokersSaslIam": ",".join(
-            f"b-{n}.{called}.mock.kafka.{REGION}.amazonaws.com:9098" for n in (1, 2, 3)
-        ),
-        "clusterUuid": "uuid",
-    },
-    "aws:msk/configuration:Configuration": lambda _called, _inputs: {"latestRevision": 1},
-    "aws:rds/instance:Instance": _rds,
-    "aws:sqs/queue:Queue": lambda called, _inputs: {"url": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{called}"},
-}
-"""Type -> what its provider answers besides an ARN."""
 
 
 def _secret(value: Any) -> bool:
