@@ -10,7 +10,7 @@ its value is the fleet's of today, and a release can be held back. Without the k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -71,6 +71,10 @@ class Decided:
     decisions: tuple[Decision, ...]
     """In the order of the plan, then of keys; values that stay as they were are left out."""
     problems: tuple[str, ...]
+
+    def of(self, stacks: Container[str]) -> Decided:
+        """The same with the decisions about these stacks only."""
+        return replace(self, decisions=tuple(d for d in self.decisions if d.stack in stacks))
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -80,10 +80,9 @@ class Report:
         return "\n".join([heads, *(f"{f.stack}: {f.reason}" for f in self.finished if f.reason), *self.notes])
 
 
-def build(plan: Plan, workspace: Workspace, say: Callable[[str], None], notes: tuple[str, ...] = ()) -> Report:
-    """Bring every stack of a plan up; never raises WorkspaceError. `notes` go into the report."""
-    finished = _carry_out(plan.building, lambda part: workspace.up(part, say), say)
-    return Report(finished=finished, notes=notes)
+def build(plan: Plan, workspace: Workspace, say: Callable[[str], None]) -> Report:
+    """Bring every stack of a plan up; never raises WorkspaceError."""
+    return Report(finished=_carry_out(plan.building, lambda part: workspace.up(part, say), say))
 
 
 def raze(plan: Plan, workspace: Workspace, say: Callable[[str], None]) -> Report:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from infra.aws.automation import Engine
 from infra.aws.fleet import Decided, Known, decide, effective
 from infra.aws.preflight import REGION, lacks, look
-from infra.aws.rollout import Report, Workspace, WorkspaceError, build, raze
+from infra.aws.rollout import Outcome, Report, Workspace, WorkspaceError, build, raze
 from infra.aws.split import plan, standing
 from infra.aws.stack_file import StackFileError, read
 from infra.config import ConfigError, options
@@ -54,7 +55,10 @@ class AwsTarget:
     def up(self, stage: Stage, name: str, say: Callable[[str], None]) -> Report:
         """Bring every stack of the stage up; who fails is in the report. May raise WorkspaceError, before any."""
         decided = self.planned(stage, name)
-        return build(decided.plan, self._workspace, say, notes=decided.lines)
+        report = build(decided.plan, self._workspace, say)
+        # what has not begun was not told anything
+        begun = (*report.stacks(Outcome.DONE), *report.stacks(Outcome.FAILED))
+        return replace(report, notes=decided.of(begun).lines)
 
     def down(self, name: str, say: Callable[[str], None]) -> Report | None:
         """Destroy what stands of a deployment, the backbone last; None if nothing does. May raise WorkspaceError."""

@@ -102,6 +102,16 @@ def test_a_second_up_brings_what_changed_and_a_dry_run_says_so_before(
     assert workspace.there["shop-backbone"]["image"] == "repository:2"
 
 
+def test_what_was_not_begun_was_not_told_anything(
+    workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.fails = {"mesh-backbone"}
+
+    assert _run("up", "mesh", "--target", "aws", monkeypatch=monkeypatch) == 1
+    said = capsys.readouterr().out
+    assert "image becomes repository:1: mesh-backbone\n" in said
+
+
 def test_a_deployment_that_stands_is_not_moved_to_another_region(
     project: Path,
     workspace: FakeWorkspace,
