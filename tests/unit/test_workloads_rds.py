@@ -33,7 +33,8 @@ def test_a_token_is_for_rds_without_a_password(address: str, region: str | None)
 
 def test_the_driver_is_told_to_believe_no_server_but_one_that_aws_vouches_for() -> None:
     """As SQLAlchemy hands the URL to psycopg, which is libpq's by these very names."""
-    _, told = PGDialect_psycopg().create_connect_args(sa.make_url(URL))
+    dialect: Any = PGDialect_psycopg  # untyped
+    _, told = dialect().create_connect_args(sa.make_url(URL))
     libpq = {key: value for key, value in told.items() if key != "context"}
 
     assert libpq == {
