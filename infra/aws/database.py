@@ -9,11 +9,11 @@ cluster (`infra.aws.database_job`) with the master password, which RDS keeps in 
 from __future__ import annotations
 
 import pulumi
-from pulumi_aws import cloudwatch, ec2, rds
+from pulumi_aws import cloudwatch, rds
 
 from infra.aws.database_setup import CA_BUNDLE
 from infra.aws.naming import called, tags
-from infra.aws.network import Network
+from infra.aws.network import Network, StoreAt, store_group
 from infra.aws.network_plan import INTRA
 from infra.aws.permissions import Statement
 from infra.aws.sizing import Sizing
@@ -89,16 +89,12 @@ class Database(pulumi.ComponentResource):
     def __init__(
         self,
         system: str,
-        network: Network,
+        at: StoreAt,
         options: Options,
         sizing: Sizing,
         *,
-        clients: pulumi.Input[str],
-        key: pulumi.Input[str],
-        log_key: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """`clients`: the security group that may connect."""
         super().__init__("stages:aws:Database", f"{system}-database", None, opts)
         self._system, self._options = system, options
         self._below = pulumi.ResourceOptions(parent=self)
@@ -108,12 +104,13 @@ class Database(pulumi.ComponentResource):
                 f"{system}-{log}",
                 name=group,
                 retention_in_days=sizing.log_days,
-                kms_key_id=log_key,
+                kms_key_id=at.log_key,
                 tags=tags(options, system),
                 opts=self._below,
             )
             for log, group in zip(LOGS, database_log_groups(options, system), strict=True)
         ]
+        group = store_group(f"{system}-database", at, PORT, "PostgreSQL", options, system, self._below)
         made = rds.Instance(
             system,
             identifier=self._name,
@@ -124,16 +121,16 @@ class Database(pulumi.ComponentResource):
             allocated_storage=sizing.database_gib,
             max_allocated_storage=sizing.database_gib_max,
             storage_encrypted=True,
-            kms_key_id=key,
+            kms_key_id=at.key,
             username=MASTER,
             manage_master_user_password=True,
-            master_user_secret_kms_key_id=key,
+            master_user_secret_kms_key_id=at.key,
             iam_database_authentication_enabled=True,
             multi_az=sizing.multi_az,
             publicly_accessible=False,
             port=PORT,
-            db_subnet_group_name=self._subnets(network),
-            vpc_security_group_ids=[self._group(network, clients)],
+            db_subnet_group_name=self._subnets(at.network),
+            vpc_security_group_ids=[group],
             parameter_group_name=self._parameters(),
             ca_cert_identifier="rds-ca-rsa2048-g1",
             backup_retention_period=sizing.backup_days,
@@ -146,7 +143,7 @@ class Database(pulumi.ComponentResource):
             **({"final_snapshot_identifier": f"{self._name}-final"} if sizing.protected else {}),
             delete_automated_backups=not sizing.protected,
             performance_insights_enabled=True,
-            performance_insights_kms_key_id=key,
+            performance_insights_kms_key_id=at.key,
             performance_insights_retention_period=7,
             enabled_cloudwatch_logs_exports=list(LOGS),
             tags=tags(options, system),
@@ -179,29 +176,6 @@ class Database(pulumi.ComponentResource):
         )
         name: pulumi.Output[str] = group.name
         return name
-
-    def _group(self, network: Network, clients: pulumi.Input[str]) -> pulumi.Output[str]:
-        name = f"{self._system}-database"
-        group = ec2.SecurityGroup(
-            name,
-            name=called(self._options, name),
-            description="PostgreSQL from the pods of the cluster",
-            vpc_id=network.vpc_id,
-            ingress=[
-                {
-                    "description": "PostgreSQL from the cluster",
-                    "protocol": "tcp",
-                    "from_port": PORT,
-                    "to_port": PORT,
-                    "security_groups": [clients],
-                }
-            ],
-            egress=[],
-            tags=tags(self._options, self._system, called(self._options, name)),
-            opts=self._below,
-        )
-        its_id: pulumi.Output[str] = group.id
-        return its_id
 
     def _parameters(self) -> pulumi.Output[str]:
         group = rds.ParameterGroup(

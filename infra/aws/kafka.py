@@ -13,10 +13,10 @@ from __future__ import annotations
 import json
 
 import pulumi
-from pulumi_aws import cloudwatch, ec2, msk
+from pulumi_aws import cloudwatch, msk
 
 from infra.aws.naming import called, tags
-from infra.aws.network import Network
+from infra.aws.network import StoreAt, store_group
 from infra.aws.network_plan import INTRA
 from infra.aws.permissions import Target, kafka_topics
 from infra.aws.sizing import Sizing
@@ -66,42 +66,21 @@ class Kafka(pulumi.ComponentResource):
     def __init__(
         self,
         stage: Stage,
-        network: Network,
+        at: StoreAt,
         options: Options,
         sizing: Sizing,
         *,
-        clients: pulumi.Input[str],
-        key: pulumi.Input[str],
-        log_key: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """`clients`: the security group that may connect."""
         super().__init__("stages:aws:Kafka", "kafka", None, opts)
         self._stage, self._options = stage, options
         self._below = pulumi.ResourceOptions(parent=self)
-        group = ec2.SecurityGroup(
-            "kafka",
-            name=called(options, "kafka"),
-            description="Kafka with IAM from the pods of the cluster",
-            vpc_id=network.vpc_id,
-            ingress=[
-                {
-                    "description": "Kafka with IAM from the cluster",
-                    "protocol": "tcp",
-                    "from_port": PORT,
-                    "to_port": PORT,
-                    "security_groups": [clients],
-                }
-            ],
-            egress=[],
-            tags=tags(options, name=called(options, "kafka")),
-            opts=self._below,
-        )
+        group = store_group("kafka", at, PORT, "Kafka with IAM", options, opts=self._below)
         logs = cloudwatch.LogGroup(
             "kafka",
             name=kafka_log_group(options),
             retention_in_days=sizing.log_days,
-            kms_key_id=log_key,
+            kms_key_id=at.log_key,
             tags=tags(options),
             opts=self._below,
         )
@@ -119,13 +98,13 @@ class Kafka(pulumi.ComponentResource):
             number_of_broker_nodes=BROKERS,
             broker_node_group_info={
                 "instance_type": sizing.kafka_class,
-                "client_subnets": network.ids(INTRA),
-                "security_groups": [group.id],
+                "client_subnets": at.network.ids(INTRA),
+                "security_groups": [group],
                 "connectivity_info": {"public_access": {"type": "DISABLED"}},
             },
             client_authentication={"sasl": {"iam": True}, "unauthenticated": False},
             encryption_info={
-                "encryption_at_rest_kms_key_arn": key,
+                "encryption_at_rest_kms_key_arn": at.key,
                 "encryption_in_transit": {"client_broker": "TLS", "in_cluster": True},
             },
             configuration_info={"arn": settings.arn, "revision": settings.latest_revision},

@@ -7,6 +7,7 @@ internet --- gateway --- public ---- NAT ---- private --- intra
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pulumi
 from pulumi_aws import cloudwatch, ec2, iam
@@ -230,3 +231,48 @@ def flow_statement(group: str) -> permissions.Statement:
         actions=("logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"),
         resources=(group, f"{group}:*"),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreAt:
+    """Where a store lives, and who may reach it."""
+
+    network: Network
+    clients: pulumi.Input[str]
+    """The security group that may connect."""
+    key: pulumi.Input[str]
+    """ARN of what encrypts the store, ..."""
+    log_key: pulumi.Input[str]
+    """... and of what encrypts its logs."""
+
+
+def store_group(
+    name: str,
+    at: StoreAt,
+    port: int,
+    speaking: str,
+    options: Options,
+    system: str | None = None,
+    opts: pulumi.ResourceOptions | None = None,
+) -> pulumi.Output[str]:
+    """Id of the security group of a store: it hears the cluster on one port and says nothing itself."""
+    group = ec2.SecurityGroup(
+        name,
+        name=called(options, name),
+        description=f"{speaking} from the pods of the cluster",
+        vpc_id=at.network.vpc_id,
+        ingress=[
+            {
+                "description": f"{speaking} from the cluster",
+                "protocol": "tcp",
+                "from_port": port,
+                "to_port": port,
+                "security_groups": [at.clients],
+            }
+        ],
+        egress=[],
+        tags=tags(options, system, called(options, name)),
+        opts=opts,
+    )
+    its_id: pulumi.Output[str] = group.id
+    return its_id

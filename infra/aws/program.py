@@ -10,7 +10,6 @@ from importlib import import_module
 import pulumi
 
 from infra.aws.naming import deployment_name_problems
-from infra.aws.sizing import SIZES
 from infra.config import Options
 from stages.model import Stage
 
@@ -27,4 +26,4 @@ def deploy(options: Options, stage: Stage) -> dict[str, pulumi.Input[object]]:
         return outputs
     from infra.aws.one_cluster import OneCluster
 
-    return OneCluster(options, stage, SIZES[options.size]).outputs()
+    return OneCluster(options, stage).outputs()

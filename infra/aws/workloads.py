@@ -52,7 +52,6 @@ class Workloads(pulumi.ComponentResource):
         super().__init__("stages:aws:Workloads", "workloads")
         from pulumi_kubernetes import Provider
 
-        self._stage, self._site, self._options, self._databases = stage, site, options, databases
         # below the stack: a stack of another target has it there too
         self._kubernetes = Provider("cluster", kubeconfig=cluster.kubeconfig, enable_server_side_apply=True)
         manifests = objects(stage, site)
@@ -62,14 +61,16 @@ class Workloads(pulumi.ComponentResource):
             ),
             *self._made([m for m in manifests if m["kind"] == "Namespace"]),
         ]
-        secrets = self._made(self._database_urls(), there)
-        jobs = self._made([m for system in databases for m in self._job(system)], [*there, *after])
+        stores = databases.items()
+        secrets = self._made([m for name, server in stores for m in database_urls(stage, site, name, server)], there)
+        making = [m for name, server in stores for m in setup_job(stage, site, options, name, server)]
+        jobs = self._made(making, [*there, *after])
         rest = [m for m in manifests if m["kind"] != "Namespace"]
         self._made([m for m in rest if m["kind"] not in PATIENT], there)
-        patient = [_with_status(m) for m in rest if m["kind"] in PATIENT]
+        patient = [with_status(m) for m in rest if m["kind"] in PATIENT]
         made = self._made(patient, [*there, *after, *secrets, *jobs])
         self.hosts = {
-            manifest["metadata"]["name"]: _host(resource)
+            manifest["metadata"]["name"]: host_of(resource)
             for manifest, resource in zip(patient, made, strict=True)
             if manifest["kind"] == "Ingress"
         }
@@ -78,41 +79,38 @@ class Workloads(pulumi.ComponentResource):
     def _made(self, manifests: Sequence[Manifest], depends_on: Sequence[pulumi.Resource] = ()) -> list[pulumi.Resource]:
         return list(register(manifests, self._kubernetes, self, depends_on=depends_on).values())
 
-    def _job(self, system: str) -> tuple[Manifest, ...]:
-        database, services = self._databases[system], services_with_records(self._stage, system)
-        plan = pulumi.Output.all(database.address, database.secret).apply(
-            lambda known: json.dumps(
-                database_job.setup_plan(self._options.region, known[0], known[1], services), sort_keys=True
-            )
-        )
-        return database_job.job_objects(self._stage, self._site, system, services, plan)
 
-    def _database_urls(self) -> list[Manifest]:
-        """Secrets for the place where services look; there is no password in them."""
-        return [
-            self._database_url(name, database)
-            for system, database in self._databases.items()
-            for name in services_with_records(self._stage, system)
-        ]
+def setup_job(stage: Stage, site: Site, options: Options, system: str, database: Database) -> tuple[Manifest, ...]:
+    """What makes the databases and users of a system's server."""
+    services = services_with_records(stage, system)
+    plan = pulumi.Output.all(database.address, database.secret).apply(
+        lambda known: json.dumps(database_job.setup_plan(options.region, known[0], known[1], services), sort_keys=True)
+    )
+    return database_job.job_objects(stage, site, system, services, plan)
 
-    def _database_url(self, service: str, database: Database) -> Manifest:
-        ref = database_secret(service)
-        place = namespace_of(self._stage, self._site, service)
-        return {
+
+def database_urls(stage: Stage, site: Site, system: str, database: Database) -> list[Manifest]:
+    """Secrets for the place where a system's services look; there is no password in them."""
+    return [
+        {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": metadata(ref.name, place, service_labels(self._stage, self._site, service)),
+            "metadata": metadata(
+                database_secret(name).name, namespace_of(stage, site, name), service_labels(stage, site, name)
+            ),
             "type": "Opaque",
-            "stringData": {ref.key: database.url(service)},
+            "stringData": {database_secret(name).key: database.url(name)},
         }
+        for name in services_with_records(stage, system)
+    ]
 
 
-def _with_status(manifest: Manifest) -> Mapping[str, Any]:
+def with_status(manifest: Manifest) -> Mapping[str, Any]:
     """An Ingress whose `status`, which the cluster fills in, can be read."""
     return {**manifest, "status": None} if manifest["kind"] == "Ingress" else manifest
 
 
-def _host(ingress: pulumi.Resource) -> pulumi.Output[str]:
+def host_of(ingress: pulumi.Resource) -> pulumi.Output[str]:
     """Where an Ingress ended up."""
     status: pulumi.Output[Any] = pulumi.Output.from_input(vars(ingress)["status"])
     return status.apply(lambda known: str(known["loadBalancer"]["ingress"][0]["hostname"]))
