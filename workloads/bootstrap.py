@@ -30,7 +30,7 @@ from workloads.messages import StepDone, StepRefused
 from workloads.messenger import Messenger
 from workloads.problems import ProblemError
 from workloads.resilience import Breaker, Guard, monotonic_ns
-from workloads.settings import Broker, Peer, Settings
+from workloads.settings import Broker, Kafka, Peer, Settings
 from workloads.telemetry import Telemetry
 from workloads.web import Shell, new_app
 
@@ -202,7 +202,7 @@ def _mount_chain(app: FastAPI, settings: Settings, caller: RestCaller, repositor
 
 
 def _mount_messages(
-    app: FastAPI, settings: Settings, broker: Broker, repository: SqlRepository, telemetry: Telemetry
+    app: FastAPI, settings: Settings, broker: Broker | Kafka, repository: SqlRepository, telemetry: Telemetry
 ) -> Messenger:
     """Orders or accounts, where a request is one transaction and messages do the rest."""
     if settings.service == "accounts":

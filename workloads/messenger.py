@@ -14,16 +14,16 @@ from collections.abc import Collection
 import structlog
 from botocore.exceptions import BotoCoreError
 
+from workloads.broker.adapter import adapter
 from workloads.broker.attempt import Handle
 from workloads.broker.consumer import Consumer
 from workloads.broker.envelope import Envelope, unseal
 from workloads.broker.post import Post
 from workloads.broker.relay import Relay
-from workloads.broker.sqs import SqsBroker
 from workloads.handlers.asking import Asking
 from workloads.ports import Repository
 from workloads.problems import ProblemError
-from workloads.settings import Broker, Settings
+from workloads.settings import Broker, Kafka, Settings
 from workloads.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -46,7 +46,7 @@ class Messenger:
     def __init__(
         self,
         settings: Settings,
-        broker: Broker,
+        broker: Broker | Kafka,
         repository: Repository,
         telemetry: Telemetry,
         *,
@@ -61,7 +61,7 @@ class Messenger:
         """
         rng = random.Random()
         self._repository = repository
-        self._broker = SqsBroker(broker)
+        self._broker = adapter(broker)
         post = Post(broker, run=settings.run_id, source=settings.service)
         self.publishes = publishes
         self._relay: Relay | None = None

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 SERVICES = (
     "storefront",
@@ -46,8 +47,13 @@ DISABLED_WORDS = frozenset(
 DEFECTS = ("", "slow", "failing")
 """What a version of a service may have wrong with it on purpose."""
 
+KAFKA = "kafka"
+"""The kind of broker that says so in the environment; what says nothing is SQS and SNS."""
+KAFKA_AUTHS = ("", "iam")
+"""How Kafka knows who connects: not at all, in plain text, or by AWS IAM over TLS."""
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 class SettingsError(ValueError):
@@ -71,21 +77,51 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inbound:
+class Redelivery:
+    """When a received message is given again, and when no more."""
+
+    visibility_timeout_s: int = 5
+    """How long a received message stays hidden unless that is extended, > 0."""
+    max_receives: int = 5
+    """Deliveries without success after which a message is dead, >= 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound(Redelivery):
     """The queue that a service reads."""
 
     url: str
     dead_letters_url: str
     """Where what cannot be handled goes, with the reason."""
-    visibility_timeout_s: int = 5
-    """How long a received message stays hidden unless that is extended, > 0."""
-    max_receives: int = 5
-    """Deliveries without success after which a message is dead, >= 1."""
     fifo: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Broker:
+class KafkaInbound(Redelivery):
+    """The topics that a service reads."""
+
+    group: str
+    """Consumer group: instances of a service share the partitions."""
+    topics: Mapping[str, tuple[str, ...]]
+    """Topic -> types of message that count, () for all of them: Kafka itself filters nothing."""
+    dead_letters: str
+    """Topic where what cannot be handled goes."""
+    ordered: bool = False
+    """Whether a message waits for those of its key before it. The others of a key go on while one is tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destinations:
+    """Where a service's messages go."""
+
+    queues: Mapping[str, str] = field(default_factory=dict)
+    """Service -> address of what it reads: where this one's commands, or its replies, go. A queue's URL, or a topic."""
+    topic: str | None = None
+    """Where this service's events go, None if it publishes none. A topic's ARN, on Kafka its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker(Destinations):
     """The messages of a service: SQS and SNS, or what speaks their protocol."""
 
     endpoint: str | None = None
@@ -96,10 +132,20 @@ class Broker:
     time of the shop."""
     inbound: Inbound | None = None
     """None for a service that only sends."""
-    queues: Mapping[str, str] = field(default_factory=dict)
-    """Service -> URL of the queue it reads: where this one's commands, or its replies, go."""
-    topic: str | None = None
-    """ARN that this service's events go to, None if it publishes none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kafka(Destinations):
+    """The messages of a service where Kafka carries them; "kind": "kafka" in the environment."""
+
+    bootstrap: str
+    """host:port of brokers, separated by commas."""
+    auth: str = ""
+    """One of KAFKA_AUTHS."""
+    region: str = "us-east-1"
+    """Whose IAM is asked; only with auth 'iam'."""
+    inbound: KafkaInbound | None = None
+    """None for a service that only sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +167,7 @@ class Settings:
     """SQLAlchemy URL; None only for a service that keeps nothing."""
     peers: Mapping[str, Peer] = field(default_factory=dict)
     """By name of the callee."""
-    broker: Broker | None = None
+    broker: Broker | Kafka | None = None
     """None where everything is a call."""
     disabled: frozenset[str] = frozenset()
     """Guarantees left out on purpose, a subset of DISABLED_WORDS."""
@@ -151,7 +197,7 @@ class Settings:
             "SHOP_LISTEN": self.listen,
             "SHOP_DATABASE_URL": self.database_url or "",
             "SHOP_PEERS": json.dumps({name: asdict(peer) for name, peer in self.peers.items()}, sort_keys=True),
-            "SHOP_BROKER": json.dumps(asdict(self.broker), sort_keys=True) if self.broker else "",
+            "SHOP_BROKER": broker_text(self.broker) if self.broker else "",
             "SHOP_DISABLED": ",".join(sorted(self.disabled)),
             "SHOP_TRACES": self.traces,
             "SHOP_TRACES_SHARE": repr(self.traces_share),
@@ -185,6 +231,12 @@ class Settings:
         return settings
 
 
+def broker_text(broker: Broker | Kafka) -> str:
+    """What SHOP_BROKER says of a broker."""
+    kind = {"kind": KAFKA} if isinstance(broker, Kafka) else {}
+    return json.dumps(kind | asdict(broker), sort_keys=True)
+
+
 def problems(settings: Settings) -> list[str]:
     """Everything that is wrong with a record, as sentences with the offending values; empty when it is sound."""
     found = []
@@ -214,15 +266,35 @@ def problems(settings: Settings) -> list[str]:
     return found + (_broker_problems(settings.broker) if settings.broker else [])
 
 
-def _broker_problems(broker: Broker) -> list[str]:
-    found = []
-    if broker.endpoint is not None and not broker.endpoint.startswith(("http://", "https://")):
-        found.append(f"SHOP_BROKER: endpoint is {broker.endpoint!r}, must begin with http:// or https://")
+def _broker_problems(broker: Broker | Kafka) -> list[str]:
+    found = _kafka_problems(broker) if isinstance(broker, Kafka) else []
+    endpoint = broker.endpoint if isinstance(broker, Broker) else None
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        found.append(f"SHOP_BROKER: endpoint is {endpoint!r}, must begin with http:// or https://")
     found += [f"SHOP_BROKER names {name!r}, which is no service" for name in broker.queues if name not in SERVICES]
     if broker.inbound is not None and broker.inbound.visibility_timeout_s < 1:
         found.append(f"SHOP_BROKER: visibility_timeout_s is {broker.inbound.visibility_timeout_s}, must be at least 1")
     if broker.inbound is not None and broker.inbound.max_receives < 1:
         found.append(f"SHOP_BROKER: max_receives is {broker.inbound.max_receives}, must be at least 1")
+    return found
+
+
+def _kafka_problems(kafka: Kafka) -> list[str]:
+    found = []
+    for address in kafka.bootstrap.split(","):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            found.append(f"SHOP_BROKER: bootstrap has {address!r}, which is not host:port")
+    if kafka.auth not in KAFKA_AUTHS:
+        found.append(f"SHOP_BROKER: auth is {kafka.auth!r}, not one of {', '.join(map(repr, KAFKA_AUTHS))}")
+    topics = [*kafka.queues.values(), *([kafka.topic] if kafka.topic is not None else [])]
+    if kafka.inbound is not None:
+        topics += [*kafka.inbound.topics, kafka.inbound.dead_letters]
+        if not kafka.inbound.topics:
+            found.append("SHOP_BROKER: inbound has no topics")
+        if not kafka.inbound.group:
+            found.append("SHOP_BROKER: inbound's group is empty")
+    found += [f"SHOP_BROKER names {t!r}, which is no name of a topic" for t in topics if not _TOPIC.fullmatch(t)]
     return found
 
 
@@ -247,16 +319,24 @@ def _peers(text: str, found: list[str]) -> dict[str, Peer]:
         return {}
 
 
-def _broker(text: str, found: list[str]) -> Broker | None:
+def _broker(text: str, found: list[str]) -> Broker | Kafka | None:
     try:
         fields = json.loads(text)
         if fields is None:
             return None
-        inbound = fields.pop("inbound", None)
+        kind, inbound = fields.pop("kind", None), fields.pop("inbound", None)
+        if kind == KAFKA:
+            return Kafka(**fields, inbound=_kafka_inbound(**inbound) if inbound else None)
+        if kind is not None:
+            raise ValueError(f"its kind is {kind!r}; known is {KAFKA!r}, and SQS without a kind")
         return Broker(**fields, inbound=Inbound(**inbound) if inbound else None)
     except (ValueError, TypeError, AttributeError) as error:
         found.append(f"SHOP_BROKER is not a JSON object of a broker ({error})")
         return None
+
+
+def _kafka_inbound(topics: Mapping[str, list[str]], **fields: Any) -> KafkaInbound:
+    return KafkaInbound(topics={name: tuple(types) for name, types in topics.items()}, **fields)
 
 
 def _whole(env: Mapping[str, str], name: str, default: int, found: list[str]) -> int:

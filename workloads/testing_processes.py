@@ -19,7 +19,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from workloads.settings import SERVICES, Broker, Peer, Settings
+from workloads.settings import SERVICES, Broker, Kafka, Peer, Settings
 
 CALLS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "storefront": {
@@ -81,7 +81,9 @@ class Reply:
 class ProcessShop:
     """The shop as processes; use as a context manager, so that none is left behind."""
 
-    def __init__(self, folder: Path, *, traces: bool = False, brokers: Mapping[str, Broker] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, traces: bool = False, brokers: Mapping[str, Broker | Kafka] | None = None
+    ) -> None:
         """Databases, logs and traces go to `folder`.
 
         `brokers`: service -> its queues, which exist already; then the services speak by messages, and only the

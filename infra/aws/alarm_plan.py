@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from infra.aws.permissions import DEAD_LETTERS, kafka_reads
+from stages.kafka import dead_letters, kafka_reads
 from stages.messaging import Queue, messaging
 from stages.model import Kind, Stage
 
@@ -193,7 +193,7 @@ def _kafka(stage: Stage) -> Iterator[Alarm]:
 
 
 def _dead_records(consumer: str, system: str) -> Alarm:
-    topic = f"{consumer}-{DEAD_LETTERS}"
+    topic = dead_letters(consumer)
     counted = tuple((f"b{broker}", _incoming(topic, broker)) for broker in (1, 2, 3))
     return Alarm(
         name=f"{topic}-depth",

@@ -4,8 +4,7 @@ Express brokers replicate three times with two in sync, and grow their storage b
 be changed in place. Topics are resources of the stack, nobody creates one by writing to it. What reads a topic of
 events, filters by itself: Kafka has no filter policies. Where order matters, the key of a record is its subject.
 
-The services of this repository speak SQS and SNS. With this broker the stack is complete, but its image has to be one
-that speaks Kafka: it finds `KAFKA_BOOTSTRAP_SERVERS` and no `SHOP_BROKER`.
+What a service is told of it, `infra.kafka` says.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ from pulumi_aws import cloudwatch, msk
 from infra.aws.naming import called, tags
 from infra.aws.network import StoreAt, store_group
 from infra.aws.network_plan import INTRA
-from infra.aws.permissions import Target, kafka_topics
+from infra.aws.permissions import Target
 from infra.aws.sizing import Sizing
 from infra.config import Options
+from stages.kafka import kafka_topics
 from stages.messaging import messaging
 from stages.model import Stage
 

@@ -24,6 +24,7 @@ from infra.aws.messaging import Messages
 from infra.aws.registry import Registry
 from infra.aws.workloads import Workloads
 from infra.config import Options
+from infra.kafka import kafka_variables
 from stages.messaging import messaging, talkers
 from stages.model import Stage
 
@@ -100,8 +101,8 @@ class OneCluster:
     def _env(self) -> dict[str, dict[str, Any]]:
         """What only the cloud knows of a service's environment."""
         if self._kafka:
-            told = {"SHOP_BROKER": "", "KAFKA_BOOTSTRAP_SERVERS": self._kafka.bootstrap}
-            return {service: dict(told) for service in talkers(self._stage)}
+            told = kafka_variables(self._stage, auth="iam", region=self._options.region)
+            return {name: {"SHOP_BROKER": self._kafka.bootstrap.apply(text)} for name, text in told.items()}
         if self._messages is None:
             return {}
         queues = {name: queue.url for name, queue in self._messages.queues.items()}

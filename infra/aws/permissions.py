@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stages.kafka import kafka_reads, kafka_writes, partners
 from stages.messaging import messaging
-from stages.model import Channel, Kind, Stage
+from stages.model import Stage
 
 VERSION = "2012-10-17"
 
@@ -80,50 +81,8 @@ def _sqs(stage: Stage, service: str) -> Iterator[Permission]:
         yield Permission(sid="Encrypt", actions=USE_KEY, targets=(Target(kind="key", name="messages"),))
 
 
-def partners(stage: Stage, service: str) -> tuple[str, ...]:
-    """Whom a service sends to directly: those it commands, and those whose commands it answers."""
-    commands: list[Channel] = [channel for channel in stage.channels if channel.kind is Kind.COMMAND]
-    found = [c.callee for c in commands if c.caller == service] + [c.caller for c in commands if c.callee == service]
-    return tuple(dict.fromkeys(found))
-
-
 def _queues(*names: str) -> tuple[Target, ...]:
     return tuple(Target(kind="queue", name=name) for name in names)
-
-
-DEAD_LETTERS = "dead-letters"
-
-
-def kafka_topics(stage: Stage) -> tuple[str, ...]:
-    """Topics of a stage on Kafka: queues and topics as on SQS without their types, and dead letters per consumer.
-
-    A consumer of events reads the producers' topics themselves: a queue of its own is what its group is there.
-    """
-    needed = messaging(stage)
-    commands = [q.name for q in needed.queues if not q.name.removesuffix(".fifo").endswith("-events")]
-    events = [t.name.removesuffix(".fifo") for t in needed.topics]
-    consumers = dict.fromkeys(q.consumer for q in needed.queues)
-    return (*commands, *events, *(f"{c}-{DEAD_LETTERS}" for c in consumers))
-
-
-def kafka_reads(stage: Stage, service: str) -> tuple[str, ...]:
-    """Topics that a service consumes."""
-    needed = messaging(stage)
-    own = [
-        q.name for q in needed.queues if q.consumer == service and not q.name.removesuffix(".fifo").endswith("-events")
-    ]
-    producers = [c.caller for c in stage.channels if c.kind is Kind.EVENT and c.callee == service]
-    events = [t.name.removesuffix(".fifo") for t in needed.topics if t.producer in producers]
-    return (*own, *events)
-
-
-def kafka_writes(stage: Stage, service: str) -> tuple[str, ...]:
-    """Topics that a service produces to, its own dead letters among them."""
-    needed = messaging(stage)
-    commands = [q.name for to in partners(stage, service) if (q := needed.queue_of(to)) is not None]
-    topic = needed.topic_of(service)
-    dead = [f"{service}-{DEAD_LETTERS}"] if kafka_reads(stage, service) else []
-    return (*commands, *([topic.name.removesuffix(".fifo")] if topic else []), *dead)
 
 
 def _kafka(stage: Stage, service: str) -> Iterator[Permission]:

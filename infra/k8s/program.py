@@ -83,7 +83,8 @@ def option_problems(options: Options, stage: Stage) -> list[str]:
         )
     if options.broker != "sqs":
         found.append(
-            f"broker is {options.broker!r}, but on target 'k8s' services speak SQS and SNS; `pulumi config rm broker`"
+            f"broker is {options.broker!r}, but target 'k8s' makes queues of SQS and topics of SNS only; "
+            "`pulumi config rm broker`"
         )
     if options.broker_url and not options.broker_url.startswith(("http://", "https://")):
         found.append("broker_url (not shown) must be http(s)://[key:secret@]host[:port][/account]")

@@ -14,9 +14,10 @@ from infra.aws.database import services_with_records, systems_with_records
 from infra.aws.database_setup import CA_BUNDLE, login, setup
 from infra.aws.naming import RULES, deployment_name_problems, name_problems, tags
 from infra.aws.network_plan import INTRA, PRIVATE, PUBLIC, TIERS, interface_endpoints, network_plan
-from infra.aws.permissions import Permission, Statement, Target, document, kafka_topics, wildcards
+from infra.aws.permissions import Permission, Statement, Target, document, wildcards
 from infra.config import options
 from stages.catalogue import ASYNC, MESH, SYNC
+from stages.kafka import kafka_topics, kafka_writes
 from stages.messaging import messaging
 from stages.model import Stage
 
@@ -185,7 +186,7 @@ def test_on_kafka_orders_reads_replies_and_writes_commands_events_and_its_dead_l
 
 
 def test_every_kafka_topic_is_written_by_somebody() -> None:
-    written = {name for s in ASYNC.services for name in permissions.kafka_writes(ASYNC, s.name)}
+    written = {name for s in ASYNC.services for name in kafka_writes(ASYNC, s.name)}
     assert written == set(kafka_topics(ASYNC))
 
 

@@ -204,7 +204,7 @@ def test_no_cluster_is_guessed() -> None:
 @pytest.mark.parametrize(
     ("stage", "more", "said"),
     [
-        (ASYNC, {"broker": "kafka"}, "broker is 'kafka', but on target 'k8s' services speak SQS and SNS"),
+        (ASYNC, {"broker": "kafka"}, "broker is 'kafka', but target 'k8s' makes queues of SQS and topics of SNS only"),
         (ASYNC, {"broker_url": "kafka://h:1"}, "broker_url (not shown) must be http(s)://"),
         (SYNC, {"broker_url": "http://h:1"}, "broker_url is set, but stage 'sync' sends no messages"),
         (SYNC, {"database_url": "postgresql://u:p@h/shop"}, "every service has a database of its own"),

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.settings import DEFECTS, DISABLED_WORDS, SERVICES, Peer, Settings, SettingsError
+from workloads.settings import (
+    DEFECTS,
+    DISABLED_WORDS,
+    KAFKA_AUTHS,
+    SERVICES,
+    Broker,
+    Inbound,
+    Kafka,
+    KafkaInbound,
+    Peer,
+    Settings,
+    SettingsError,
+)
 
 peers = st.builds(
     Peer,
@@ -16,6 +29,34 @@ peers = st.builds(
     timeout_ms=st.none() | st.integers(1, 10**6),
     attempts=st.integers(1, 9),
     breaker=st.booleans(),
+)
+names = st.from_regex(r"\A[A-Za-z0-9._-]{1,30}\Z")
+destinations = {
+    "queues": st.dictionaries(st.sampled_from(SERVICES), names),
+    "topic": st.none() | names,
+    "region": st.text(),
+}
+redelivery = {"visibility_timeout_s": st.integers(1, 10**6), "max_receives": st.integers(1, 100)}
+queues = st.builds(
+    Broker,
+    inbound=st.none() | st.builds(Inbound, url=st.text(), dead_letters_url=st.text(), fifo=st.booleans(), **redelivery),
+    signed=st.booleans(),
+    **destinations,
+)
+kafkas = st.builds(
+    Kafka,
+    bootstrap=st.lists(st.integers(1, 65535).map(lambda port: f"b-{port}:{port}"), min_size=1).map(",".join),
+    auth=st.sampled_from(KAFKA_AUTHS),
+    inbound=st.none()
+    | st.builds(
+        KafkaInbound,
+        group=st.text(min_size=1),
+        topics=st.dictionaries(names, st.lists(st.text()).map(tuple), min_size=1),
+        dead_letters=names,
+        ordered=st.booleans(),
+        **redelivery,
+    ),
+    **destinations,
 )
 
 
@@ -35,6 +76,7 @@ settings = st.builds(
     version=st.from_regex(r"\Av[0-9]{1,3}\Z"),
     defect=st.sampled_from(DEFECTS),
     peers=st.dictionaries(st.sampled_from(SERVICES), peers).map(with_fallbacks),
+    broker=st.none() | queues | kafkas,
     disabled=st.frozensets(st.sampled_from(sorted(DISABLED_WORDS))),
     traces=st.text(),
     traces_share=st.floats(0, 1),
@@ -66,6 +108,33 @@ def test_all_problems_are_named_at_once() -> None:
     words = ("shopfront", "4101", "brakes", "many", "-1", "v 2", "dull", "ftp://x", "attempts is 0", "timeout_ms is 0")
     for word in (*words, "moon", "mars"):
         assert word in said
+
+
+def test_all_problems_of_a_kafka_are_named_at_once() -> None:
+    inbound = {"group": "", "topics": {}, "dead_letters": "a/b", "visibility_timeout_s": 0, "max_receives": 0}
+    broker = {
+        "kind": "kafka",
+        "bootstrap": "b-1:9098,b-2",
+        "auth": "kerberos",
+        "inbound": inbound,
+        "queues": {"moon": "craters", "orders": "no topic"},
+        "topic": "",
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"SHOP_SERVICE": "payments", "SHOP_DATABASE_URL": "x", "SHOP_BROKER": json.dumps(broker)})
+    said = str(caught.value)
+    words = ("'b-2'", "kerberos", "no topics", "group is empty", "'a/b'", "'no topic'", "''", "moon")
+    for word in (*words, "visibility_timeout_s is 0", "max_receives is 0"):
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{", '{"kind": "rabbit"}', '{"kind": "kafka"}', '{"kind": "kafka", "bootstrap": "b:1", "inbound": 1}'],
+)
+def test_a_broker_that_is_none_is_a_problem_not_a_crash(text: str) -> None:
+    with pytest.raises(SettingsError, match="SHOP_BROKER"):
+        Settings.from_env({"SHOP_SERVICE": "storefront", "SHOP_BROKER": text})
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"payments": 1}', '{"payments": {"uri": "http://x"}}'])

@@ -13,7 +13,7 @@ from workloads.broker.ports import Delivery, Parcel
 from workloads.broker.post import Post
 from workloads.messages import Travelling
 from workloads.problems import ProblemError
-from workloads.settings import Inbound
+from workloads.settings import Redelivery
 from workloads.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class Attempts:
         read: Callable[[str], Envelope],
         post: Post,
         telemetry: Telemetry,
-        inbound: Inbound,
+        inbound: Redelivery,
     ) -> None:
         """`read(body)` is `unseal` for this service."""
         self._handle = handle

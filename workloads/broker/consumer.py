@@ -27,7 +27,7 @@ from workloads.broker.outage import Outage
 from workloads.broker.outbound import Outbound
 from workloads.broker.ports import BATCH_MAX, Broker, BrokerUnavailable, Delivery, Parcel
 from workloads.broker.post import Post
-from workloads.settings import Inbound
+from workloads.settings import Redelivery
 from workloads.telemetry import Telemetry
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ class Consumer:
     def __init__(
         self,
         broker: Broker,
-        inbound: Inbound,
+        inbound: Redelivery,
         handle: Handle,
         *,
         read: Callable[[str], Envelope],

@@ -1,12 +1,12 @@
 """What does the shop need of a broker? One port: send, receive, delete, extend, bury.
 
-`workloads.broker.conformance` holds its suite, which the fake in memory and the SQS adapter both pass.
+`workloads.broker.conformance` holds its suite, which the fake in memory and the adapters of SQS and Kafka pass.
 
 **Delivery** is at least once. What was sent is received until it is deleted; while somebody has it in
 hand it is hidden, for its queue's visibility timeout unless that is extended. **Order** is kept only in
-FIFO queues and topics (their names end in '.fifo'), among parcels of one group: the next of a group is not
-given out while one before it is hidden. There, a parcel with an id that was sent in the last five minutes
-is taken for a repetition and dropped.
+FIFO queues and topics (their names end in '.fifo'; on Kafka the reader's settings say so), among parcels
+of one group: the next of a group is not given out while one before it is hidden. There, a parcel with an
+id that was sent in the last five minutes is taken for a repetition and dropped.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Broker(Protocol):
     """A service's side of a broker: its own queue to read, and any destination to send to."""
 
     async def send(self, destination: str, parcels: Sequence[Parcel]) -> set[str]:
-        """Send to a queue (its URL) or a topic (its ARN), in the given order; return the ids that failed.
+        """Send to a queue (its URL) or a topic (its ARN, on Kafka its name), in order; return the ids that failed.
 
         Those not returned are safe with the broker. Raise BrokerUnavailable: each may have been sent.
         """

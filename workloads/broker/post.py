@@ -12,7 +12,7 @@ from workloads.broker.ports import Parcel
 from workloads.messages import StepDone, StepRefused, Travelling, subject_of
 from workloads.ports import Outgoing
 from workloads.resilience import monotonic_ns
-from workloads.settings import Broker
+from workloads.settings import Destinations
 
 ANSWERED = "orders"
 """Who runs the saga and so hears the replies."""
@@ -25,19 +25,21 @@ class NoAddress(LookupError):
 class Post:
     """The sending side of one service."""
 
-    def __init__(self, broker: Broker, *, run: str, source: str, clock_ns: Callable[[], int] = monotonic_ns) -> None:
+    def __init__(
+        self, broker: Destinations, *, run: str, source: str, clock_ns: Callable[[], int] = monotonic_ns
+    ) -> None:
         """`run` and `source` go on every envelope."""
-        self._broker = broker
+        self._to = broker
         self._run = run
         self._source = source
         self._clock_ns = clock_ns
 
     def address(self, kind: type) -> str:
-        """Queue URL or topic ARN for a kind of message. Raise NoAddress."""
+        """Queue or topic for a kind of message. Raise NoAddress."""
         if kind not in TYPES.values():
             raise NoAddress(f"{kind.__name__} does not travel")
         receiver = ANSWERED if kind in (StepDone, StepRefused) else RECEIVERS.get(kind)
-        found = self._broker.topic if receiver is None else self._broker.queues.get(receiver)
+        found = self._to.topic if receiver is None else self._to.queues.get(receiver)
         if found is None:
             raise NoAddress(
                 f"{self._source} has no {'topic' if receiver is None else f'queue of {receiver}'} ({kind.__name__})"

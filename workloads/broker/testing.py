@@ -27,7 +27,7 @@ from workloads.broker.sqs import SqsBroker
 from workloads.messages import StepDone, Travelling
 from workloads.ports import Outgoing
 from workloads.resilience import monotonic_ns
-from workloads.settings import Broker, Inbound, Settings
+from workloads.settings import Broker, Inbound, Redelivery, Settings
 from workloads.telemetry import Telemetry
 
 CREDENTIALS: Mapping[str, str] = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
@@ -183,7 +183,7 @@ async def sqs_lab(queues: Queues, prefix: str = "lab") -> AsyncIterator[Lab]:
 # --- latency ------------------------------------------------------------------------------------
 
 
-def consumer_of(broker: BrokerPort, inbound: Inbound, handle: Any, **more: Any) -> Consumer:
+def consumer_of(broker: BrokerPort, inbound: Redelivery, handle: Any, **more: Any) -> Consumer:
     """A consumer of every kind of message of run 'test', with replies to the queue called 'replies'."""
     settings = Settings(service="payments", run_id="test")
     options = {

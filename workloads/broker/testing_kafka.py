@@ -1,0 +1,221 @@
+"""How do tests get a real Kafka? One broker of Apache's own jars on this machine, alone its own quorum.
+
+Maven fetches the jars once (44 MB) to the user's cache; where that cannot be, `NoKafka` says why. The process dies with
+whoever started it, and listens on 127.0.0.1 only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from workloads.broker.conformance import EVENT, MAX_RECEIVES, OTHER, VISIBILITY_S, Lab
+from workloads.broker.kafka import KafkaBroker
+from workloads.settings import Kafka, KafkaInbound
+from workloads.testing_processes import free_ports
+
+FETCH_WITHIN_S = 240
+READY_WITHIN_S = 60.0
+CREATED_WITHIN_S = 30
+PARTITIONS = 3
+FLAGS = ("-Xmx96m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
+"""A short life needs no thorough compiler."""
+DYING_WITH_PARENT = (
+    sys.executable,
+    "-c",
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); os.execvp(sys.argv[1], sys.argv[1:])",
+)
+"""PR_SET_PDEATHSIG and SIGKILL: what Java is started by, so that no broker outlives an aborted test."""
+CLUSTER = "c3RhZ2VkLWRlY291cGxpbg"
+"""16 bytes in base64; any will do."""
+
+PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{control}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{control}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+auto.create.topics.enable=false
+log.segment.bytes=16777216
+log.cleaner.dedupe.buffer.size=2097152
+num.network.threads=2
+num.io.threads=4
+broker.session.timeout.ms=1000
+broker.heartbeat.interval.ms=250
+"""
+"""The cleaner's buffer would be larger than the heap; the session decides how long a killed broker's place is taken."""
+
+
+class NoKafka(Exception):
+    """Here no broker can be run; the message says what is missing."""
+
+
+class KafkaProcess:
+    """A broker that can be killed and started again."""
+
+    def __init__(self, jars: Path, folder: Path) -> None:
+        """`folder`: of its data. Nothing runs before `start`."""
+        self._port, control = free_ports(2)
+        self.bootstrap = f"127.0.0.1:{self._port}"
+        self._properties = folder / "server.properties"
+        self._properties.write_text(PROPERTIES.format(port=self._port, control=control, data=folder / "data"))
+        self._jars = ":".join(str(jar) for jar in sorted(jars.glob("*.jar")))
+        self._log = folder / "broker.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        format_it = ["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(self._properties)]
+        subprocess.run(self._java(format_it), check=True, capture_output=True, timeout=READY_WITHIN_S)
+
+    def start(self) -> None:
+        """Return once it answers. Raise AssertionError with its log."""
+        with self._log.open("ab") as log:
+            command = [*DYING_WITH_PARENT, *self._java(["kafka.Kafka", str(self._properties)])]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        until = time.monotonic() + READY_WITHIN_S
+        probe = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        while True:
+            assert self._process.poll() is None, f"the broker has ended: {self._log.read_text()[-2000:]}"
+            assert time.monotonic() < until, f"the broker does not answer: {self._log.read_text()[-2000:]}"
+            try:
+                if probe.list_topics(timeout=0.5).brokers:
+                    return
+            except KafkaException:
+                continue
+
+    def kill(self) -> None:
+        """As a crash does; what it has is on disk, or in the machine's memory."""
+        self.send(signal.SIGKILL)
+
+    def send(self, number: int) -> None:
+        """Send a signal; after one that ends it, wait."""
+        assert self._process is not None, "start comes first"
+        self._process.send_signal(number)
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            self._process.wait()
+
+    def create(self, *topics: str, partitions: int = PARTITIONS) -> None:
+        """Make topics. Raise KafkaException."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        for made in admin.create_topics([NewTopic(name, partitions, 1) for name in topics]).values():
+            made.result(CREATED_WITHIN_S)
+
+    def lag(self, group: str, topics: Mapping[str, int]) -> int:
+        """Records of topics (with their number of partitions) that a group has not committed."""
+        looking = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "log_level": 0})
+        try:
+            places = [TopicPartition(name, n) for name, count in topics.items() for n in range(count)]
+            ends = [looking.get_watermark_offsets(place, timeout=5)[1] for place in places]
+            done = looking.committed(places, timeout=5)
+        finally:
+            looking.close()
+        return sum(end - max(0, place.offset) for end, place in zip(ends, done, strict=True))
+
+    def _java(self, arguments: list[str]) -> list[str]:
+        return ["java", *FLAGS, "-cp", self._jars, *arguments]
+
+
+def jars(pom: Path) -> Path:
+    """The folder of what a pom names; fetched unless it is there. Raise NoKafka."""
+    for tool in ("java", "mvn"):
+        if shutil.which(tool) is None:
+            raise NoKafka(f"{tool} is not installed")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "staged-decoupling"
+    found = cache / f"kafka-{sha256(pom.read_bytes()).hexdigest()[:12]}"
+    if found.is_dir():
+        return found
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cache) as folder:
+        command = ["mvn", "-B", "-ntp", "-q", "-f", str(pom), f"-Dlib={folder}/lib", "package"]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=FETCH_WITHIN_S)
+        except subprocess.SubprocessError as error:
+            said = getattr(error, "stdout", "") or str(error)
+            raise NoKafka(f"Maven did not fetch Kafka's jars: {str(said).strip()[:300]}") from error
+        try:
+            Path(folder, "lib").rename(found)
+        except OSError:  # another run was faster
+            if not found.is_dir():
+                raise
+    return found
+
+
+@contextmanager
+def kafka_process(pom: Path) -> Iterator[KafkaProcess]:
+    """A running broker, until the block ends. Raise NoKafka."""
+    with TemporaryDirectory(prefix="kafka-") as folder:
+        process = KafkaProcess(jars(pom), Path(folder))
+        try:
+            process.start()
+            yield process
+        finally:
+            process.kill()
+
+
+@asynccontextmanager
+async def opened_kafka(bootstrap: str, inbound: KafkaInbound | None = None) -> AsyncIterator[KafkaBroker]:
+    """An adapter, ready for use."""
+    broker = KafkaBroker(Kafka(bootstrap=bootstrap, inbound=inbound))
+    await broker.open()
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+def read_by(group: str, topics: Mapping[str, tuple[str, ...]], dead_letters: str, *, ordered: bool) -> KafkaInbound:
+    """How a lab's broker reads topics."""
+    return KafkaInbound(
+        group=group,
+        topics=topics,
+        dead_letters=dead_letters,
+        ordered=ordered,
+        visibility_timeout_s=VISIBILITY_S,
+        max_receives=MAX_RECEIVES,
+    )
+
+
+@asynccontextmanager
+async def kafka_lab(process: KafkaProcess, prefix: str = "lab") -> AsyncIterator[Lab]:
+    """A lab on a real broker: a topic for each queue, and one for events that readers of both subscribe to."""
+    names = ("plain", "ordered", "events", "plain-dead-letters", "ordered-dead-letters")
+    plain, ordered, events, dead, dead_ordered = (f"{prefix}-{name}" for name in names)
+    process.create(plain, ordered, events, dead, dead_ordered)
+    reading = (
+        read_by(plain, {plain: (), events: (EVENT,)}, dead, ordered=False),
+        read_by(ordered, {ordered: (), events: (EVENT, OTHER)}, dead_ordered, ordered=True),
+        read_by(dead, {dead: ()}, dead, ordered=False),
+        read_by(dead_ordered, {dead_ordered: ()}, dead_ordered, ordered=True),
+    )
+    async with AsyncExitStack() as stack:
+        brokers = [await stack.enter_async_context(opened_kafka(process.bootstrap, each)) for each in reading]
+        yield Lab(
+            plain=plain,
+            fifo=ordered,
+            topic=events,
+            of_plain=brokers[0],
+            of_fifo=brokers[1],
+            of_plain_dead=brokers[2],
+            of_fifo_dead=brokers[3],
+            refused="x" * 2_000_000,
+        )
