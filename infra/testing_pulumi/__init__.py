@@ -3,8 +3,9 @@
     found = rows(lambda: deploy(options, SYNC), stack="aws-sync")
     found[0]     Row(type='aws:ec2/vpc:Vpc', name='shop', inputs={'cidrBlock': '10.0.0.0/16', ...}, ...)
 
-    recorder    runs a program and keeps what it asked for; cloud   what it is answered
-    programs    every program of this project, each run once; kept  their rows as files that people read
+    recorder    runs a program and keeps what it asked for          cloud         what it is answered
+    programs    every program of this project, each run once        kept          their rows, for people to read
+    files       whether they are what the repository says           differences   what is new, gone or changed
 
 `python -m infra.testing_pulumi --write` (`make rows`) writes tests/unit/rows/*.json again from the programs.
 """

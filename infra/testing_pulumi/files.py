@@ -10,7 +10,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from infra.testing_pulumi.kept import Tree, applied, difference, kept, text, told
+from infra.testing_pulumi.differences import applied, difference, told
+from infra.testing_pulumi.kept import Tree, kept, text
 from infra.testing_pulumi.programs import PROGRAMS, recorded
 
 ROOT = Path(__file__).resolve().parents[2]

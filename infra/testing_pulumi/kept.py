@@ -1,4 +1,4 @@
-"""How are a program's rows kept for people to read, and what differs between two? (pure)
+"""How are a program's rows kept for people to read? (pure)
 
     {"aws:ec2/vpc:Vpc": {"shop": {"$parent": "stages:aws:Vpc::shop", "cidrBlock": "10.0.0.0/16", ..}}, ..}
 
@@ -14,36 +14,25 @@ provider's names, all else begins with $:
     {"$file": path}    the text of a file of this repository
 
 `apiVersion` and `kind` of a Kubernetes object are left out where its type says them. A program with a base is kept as
-what differs from it: whole resources that are new or gone, and of others the properties, by JSON Pointer (RFC 6901).
+what differs from it (`differences.py`).
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from infra.testing_pulumi.recorder import Recorded, Row
 
 Tree = dict[str, dict[str, Any]]
-"""Type -> name -> what is kept of the row; or, of a program with a base, the differences."""
+"""Type -> name -> what is kept of the row."""
 
 STACK = "pulumi:pulumi:Stack"
 WIDTH = 150
-SHOWN = 160
-"""Characters of a value that a message shows."""
 AFTER_MAX = 2
 """A resource that waits for more than these says so once for all that wait for the same."""
-
-
-class _Absent:
-    def __repr__(self) -> str:
-        return "nothing"
-
-
-ABSENT: Final = _Absent()
 
 
 def kept(recorded: Recorded, stage: str, files: Mapping[str, str]) -> Tree:
@@ -143,95 +132,3 @@ def text(value: Any, indent: str = "", begun: int = 0) -> str:
     named = ((json.dumps(key, ensure_ascii=False) + ": ", each) for key, each in value.items())
     lines = [deeper + key + text(each, deeper, len(key)) for key, each in named]
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-
-
-def changes(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every property that differs: its pointer, what it was, what it is; ABSENT for one that is not there.
-
-    >>> list(changes({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}))
-    [('/a/1/b', 2, 3)]
-    """
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted(before.keys() | after.keys()):
-            step = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
-            yield from changes(before.get(key, ABSENT), after.get(key, ABSENT), step)
-    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        for place, (one, other) in enumerate(zip(before, after, strict=True)):
-            yield from changes(one, other, f"{path}/{place}")
-    elif before != after or type(before) is not type(after):
-        yield path, before, after
-
-
-def difference(base: Tree, tree: Tree) -> Tree:
-    """What `applied` makes the tree of the base with."""
-    new: Tree = {}
-    gone: dict[str, Any] = {}
-    changed: Tree = {}
-    for type_, name, before, after in _pairs(base, tree):
-        if before is ABSENT:
-            new.setdefault(type_, {})[name] = after
-        elif after is ABSENT:
-            gone.setdefault(type_, []).append(name)
-        elif found := list(changes(before, after)):
-            said = {"changed": {p: now for p, _, now in found if now is not ABSENT}}
-            said |= {"gone": [p for p, _, now in found if now is ABSENT]}  # type: ignore[dict-item]
-            changed.setdefault(type_, {})[name] = {key: value for key, value in said.items() if value}
-    return {"changed": changed, "gone": gone, "new": new}
-
-
-def applied(base: Tree, found: Tree) -> Tree:
-    """The tree that the differences were found for."""
-    tree = deepcopy(base)
-    for type_, names in found["gone"].items():
-        for name in names:
-            del tree[type_][name]
-    for type_, rows in found["new"].items():
-        tree.setdefault(type_, {}).update(rows)
-    for type_, rows in found["changed"].items():
-        for name, said in rows.items():
-            for path, value in said.get("changed", {}).items():
-                holder, step = _holder(tree[type_][name], path)
-                holder[step] = value
-            for path in said.get("gone", ()):
-                holder, step = _holder(tree[type_][name], path)
-                del holder[step]
-    return {type_: rows for type_, rows in tree.items() if rows}
-
-
-def _holder(value: Any, path: str) -> tuple[Any, Any]:
-    """Where a pointer leads to: the dict or list, and the key or index in it."""
-    *steps, last = (step.replace("~1", "/").replace("~0", "~") for step in path[1:].split("/"))
-    for step in steps:
-        value = value[int(step) if isinstance(value, list) else step]
-    return value, int(last) if isinstance(value, list) else last
-
-
-def _pairs(base: Tree, tree: Tree) -> Iterator[tuple[str, str, Any, Any]]:
-    for type_ in sorted(base.keys() | tree.keys()):
-        before, after = base.get(type_, {}), tree.get(type_, {})
-        for name in sorted(before.keys() | after.keys()):
-            yield type_, name, before.get(name, ABSENT), after.get(name, ABSENT)
-
-
-def told(wanted: Tree, found: Tree) -> list[str]:
-    """What is new, gone or changed, a sentence each; [] for equal trees."""
-    said = []
-    for type_, name, before, after in _pairs(wanted, found):
-        resource = f"{type_} {name!r}"
-        if before is ABSENT:
-            said.append(f"new: {resource}")
-        elif after is ABSENT:
-            said.append(f"gone: {resource}")
-        else:
-            said += [f"changed: {resource} {path}: {_cut(was, now)}" for path, was, now in changes(before, after)]
-    return said
-
-
-def _cut(was: Any, now: Any) -> str:
-    """Both values; of long ones the part around the first character that differs."""
-    texts = [repr(v) if v is ABSENT else json.dumps(v, ensure_ascii=False) for v in (was, now)]
-    if max(map(len, texts)) <= SHOWN:
-        return " -> ".join(texts)
-    same = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
-    start = max(0, same - SHOWN // 4)
-    return " -> ".join(("..." if start else "") + t[start : start + SHOWN] for t in texts)

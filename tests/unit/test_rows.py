@@ -9,8 +9,9 @@ import pytest
 
 from infra.config import BACKBONE, BROKERS, SIZES
 from infra.testing_pulumi import PROGRAMS, Recorded, Row
+from infra.testing_pulumi.differences import ABSENT, applied, changes, difference, told
 from infra.testing_pulumi.files import DIRECTORY, contents, main, problems, wanted
-from infra.testing_pulumi.kept import ABSENT, applied, changes, difference, kept, text, told
+from infra.testing_pulumi.kept import kept, text
 from stages.catalogue import MESH, STAGES
 
 # the SDK warns of one of its own classes when it is loaded, which nobody uses
