@@ -182,8 +182,10 @@ class System(pulumi.ComponentResource):
 
     def _hosts(self) -> dict[str, pulumi.Output[str]]:
         """Entry service -> address of its load balancer."""
-        here = self._stage.services_in(self._place) if self._entry else ()
-        return {entry: self._entry.host for entry in entries(self._stage) if self._entry and entry in here}
+        if self._entry is None:
+            return {}
+        here = self._stage.services_in(self._place)
+        return {entry: self._entry.host for entry in entries(self._stage) if entry in here}
 
     def _watch(self) -> None:
         """Alarms on what the system promises; they also stop experiments."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from typing import Any
 
 import pytest
 
 from infra.config import BACKBONE, BROKERS, SIZES
-from infra.testing_pulumi import PROGRAMS, Recorded, Row
+from infra.testing_pulumi import PROGRAMS, Recorded, Row, cloud, differences
+from infra.testing_pulumi import kept as spelling
 from infra.testing_pulumi.differences import ABSENT, applied, changes, difference, told
 from infra.testing_pulumi.files import DIRECTORY, contents, main, problems, wanted
 from infra.testing_pulumi.kept import kept, text
@@ -160,3 +162,10 @@ def test_a_failure_says_which_row_and_how_files_are_written_again(monkeypatch: p
 def test_nothing_is_written_unless_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 254
     assert "--write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", [cloud, differences, spelling])
+def test_examples_in_docstrings_hold(module: object) -> None:
+    results = doctest.testmod(module)  # type: ignore[arg-type]
+    assert results.attempted
+    assert not results.failed
