@@ -20,7 +20,7 @@ limitations). The shop's pods give neither, unless the configuration says `netwo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from infra.aws.istio import EAST_WEST
@@ -221,38 +221,30 @@ def _hits(stage: Stage, channel: Channel) -> tuple[str, ...]:
 def _partition(stage: Stage, name: str, spec: Mapping[str, Any]) -> Drill | Refusal:
     cluster, other = str(spec["cluster"]), str(spec["from"])
     parted = tuple(c.name for c in others(stage, cluster) if other in ("*", c.name))
-    return Drill(
-        name=name,
-        cluster=cluster,
-        summary=f"nothing passes between {cluster} and {', '.join(parted)}; AWS's own services are reached as before",
-        action=DISRUPT,
-        target=SUBNET,
-        parameters=(("duration", HOLD), ("scope", "prefix-list")),
-        from_clusters=parted,
-    )
+    what = f"nothing passes between {cluster} and {', '.join(parted)}; AWS's own services are reached as before"
+    return replace(_disrupted(name, cluster, "prefix-list", what), from_clusters=parted)
 
 
 def _outage(stage: Stage, name: str, spec: Mapping[str, Any]) -> Drill | Refusal:
     cluster = str(spec["cluster"])
-    return Drill(
-        name=name,
-        cluster=cluster,
-        summary=f"nothing enters or leaves a subnet of {cluster}: to all others it is lost, its processes live",
-        action=DISRUPT,
-        target=SUBNET,
-        parameters=(("duration", HOLD), ("scope", "all")),
-    )
+    what = f"nothing enters or leaves a subnet of {cluster}: to all others it is lost, its processes live"
+    return _disrupted(name, cluster, "all", what)
 
 
 def _zone_outage(cluster: str) -> Drill:
+    what = f"nothing enters or leaves the first zone's subnets of {cluster}: replicas elsewhere have to do"
+    return replace(_disrupted(f"{cluster}-zone-outage", cluster, "all", what), zone=0)
+
+
+def _disrupted(name: str, cluster: str, scope: str, summary: str) -> Drill:
+    """Subnets of a cluster are cut off. `scope`: from what, in FIS's words."""
     return Drill(
-        name=f"{cluster}-zone-outage",
+        name=name,
         cluster=cluster,
-        summary=f"nothing enters or leaves the first zone's subnets of {cluster}: replicas elsewhere have to do",
+        summary=summary,
         action=DISRUPT,
         target=SUBNET,
-        parameters=(("duration", HOLD), ("scope", "all")),
-        zone=0,
+        parameters=(("duration", HOLD), ("scope", scope)),
     )
 
 
