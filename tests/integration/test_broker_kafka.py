@@ -306,7 +306,8 @@ async def test_a_killed_broker_loses_nothing_and_the_consumer_goes_on(
                 if n == total // 2:
                     await until(lambda: len(seen) > 5, lambda: seen)
                     kafka.kill()
-                    starting = sending.create_task(asyncio.to_thread(kafka.start))
+                    kafka.launch()
+                    starting = sending.create_task(asyncio.to_thread(kafka.wait_ready))
                 await asyncio.sleep(0.02)
         await starting
         await until(lambda: len(seen) == total, lambda: sorted(set(range(total)) - seen))

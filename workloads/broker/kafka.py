@@ -130,7 +130,8 @@ class KafkaBroker:
                 if self._backlog.reached(goals):
                     return []
             if (left_s := until - time.monotonic()) <= 0:
-                raise BrokerUnavailable(f"{goals} could not be committed within {COMMIT_WITHIN_S:.0f} s")
+                refused = f"; {reader.refused}" if reader.refused else ""
+                raise BrokerUnavailable(f"{goals} not committed within {COMMIT_WITHIN_S:.0f} s{refused}")
             await self._stir(left_s)
 
     async def extend(self, deliveries: Sequence[Delivery], seconds: int) -> None:

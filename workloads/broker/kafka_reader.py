@@ -49,6 +49,8 @@ class Reader:
         self._consumer = Consumer({**config, "error_cb": self._on_error, "on_commit": self._on_commit})
         self._subscribe()
         self._trouble = ""
+        self.refused = ""
+        """Why a commit failed last. It is repeated; while partitions move, that is the rule."""
         self._away = False
         self._looked_at = 0.0
         self._paused: frozenset[Partition] = frozenset()
@@ -191,7 +193,7 @@ class Reader:
                 self._backlog.committed(_key(place), place.offset)
         if len(done) < len(places):
             failed = next((place.error for place in places if place.error is not None), error)
-            self._tell(failed.str() if failed is not None else "not committed")
+            self.refused = failed.str() if failed is not None else "not committed"
         self._stirred()
 
     def _on_error(self, error: KafkaError) -> None:

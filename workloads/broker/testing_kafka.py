@@ -1,11 +1,13 @@
 """How do tests get a real Kafka? One broker of Apache's own jars on this machine, alone its own quorum.
 
-Maven fetches the jars once (44 MB) to the user's cache; where that cannot be, `NoKafka` says why. The process dies with
-whoever started it, and listens on 127.0.0.1 only.
+Maven fetches the jars once (44 MB) to the user's cache, and beside them goes what makes a start quick: a formatted
+directory, and Java's archive of loaded classes. Where that cannot be, `NoKafka` says why. The process dies with whoever
+started it, and listens on 127.0.0.1 only.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -31,6 +33,7 @@ FETCH_WITHIN_S = 240
 READY_WITHIN_S = 60.0
 CREATED_WITHIN_S = 30
 PARTITIONS = 3
+ARCHIVE, FORMATTED = "classes.jsa", "formatted"
 FLAGS = ("-Xmx96m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
 """A short life needs no thorough compiler."""
 DYING_WITH_PARENT = (
@@ -75,23 +78,41 @@ class NoKafka(Exception):
 class KafkaProcess:
     """A broker that can be killed and started again."""
 
-    def __init__(self, jars: Path, folder: Path) -> None:
-        """`folder`: of its data. Nothing runs before `start`."""
+    def __init__(self, jars: Path, folder: Path, *, archive: str = "SharedArchiveFile") -> None:
+        """`folder`: of its data. `archive`: what to do with the archive of classes. Nothing runs before `start`."""
         self._port, control = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self._port}"
         self._properties = folder / "server.properties"
         self._properties.write_text(PROPERTIES.format(port=self._port, control=control, data=folder / "data"))
-        self._jars = ":".join(str(jar) for jar in sorted(jars.glob("*.jar")))
+        self._classes = ["-cp", ":".join(str(jar) for jar in sorted(jars.glob("*.jar")))]
+        self._archive = f"-XX:{archive}={jars / ARCHIVE}"
         self._log = folder / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
-        format_it = ["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(self._properties)]
-        subprocess.run(self._java(format_it), check=True, capture_output=True, timeout=READY_WITHIN_S)
+        if (jars / FORMATTED).is_dir():
+            shutil.copytree(jars / FORMATTED, folder / "data")
+
+    def format(self, template: Path) -> None:
+        """Make its directory, and a copy for others: none of it says whose it is."""
+        words = ["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(self._properties)]
+        subprocess.run(
+            ["java", *FLAGS, *self._classes, *words], check=True, capture_output=True, timeout=READY_WITHIN_S
+        )
+        shutil.copytree(self._properties.parent / "data", template)
 
     def start(self) -> None:
         """Return once it answers. Raise AssertionError with its log."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Not on a thread that ends: to the kernel that is the parent."""
         with self._log.open("ab") as log:
-            command = [*DYING_WITH_PARENT, *self._java(["kafka.Kafka", str(self._properties)])]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            words = ["java", *FLAGS, self._archive, *self._classes, "kafka.Kafka", str(self._properties)]
+            self._process = subprocess.Popen([*DYING_WITH_PARENT, *words], stdout=log, stderr=log)
+
+    def wait_ready(self) -> None:
+        """Return once it answers. Raise AssertionError with its log."""
+        assert self._process is not None, "launch comes first"
         until = time.monotonic() + READY_WITHIN_S
         probe = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         while True:
@@ -131,9 +152,6 @@ class KafkaProcess:
             looking.close()
         return sum(end - max(0, place.offset) for end, place in zip(ends, done, strict=True))
 
-    def _java(self, arguments: list[str]) -> list[str]:
-        return ["java", *FLAGS, "-cp", self._jars, *arguments]
-
 
 def jars(pom: Path) -> Path:
     """The folder of what a pom names; fetched unless it is there. Raise NoKafka."""
@@ -142,22 +160,37 @@ def jars(pom: Path) -> Path:
             raise NoKafka(f"{tool} is not installed")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "staged-decoupling"
     found = cache / f"kafka-{sha256(pom.read_bytes()).hexdigest()[:12]}"
-    if found.is_dir():
-        return found
-    cache.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=cache) as folder:
-        command = ["mvn", "-B", "-ntp", "-q", "-f", str(pom), f"-Dlib={folder}/lib", "package"]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=FETCH_WITHIN_S)
-        except subprocess.SubprocessError as error:
-            said = getattr(error, "stdout", "") or str(error)
-            raise NoKafka(f"Maven did not fetch Kafka's jars: {str(said).strip()[:300]}") from error
-        try:
-            Path(folder, "lib").rename(found)
-        except OSError:  # another run was faster
-            if not found.is_dir():
-                raise
+    if not (found / FORMATTED).is_dir():  # made last
+        found.mkdir(parents=True, exist_ok=True)
+        with (found / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be at it
+            if not (found / FORMATTED).is_dir():
+                _fetch(pom, found)
+                _prepare(found)
     return found
+
+
+def _fetch(pom: Path, jars: Path) -> None:
+    command = ["mvn", "-B", "-ntp", "-q", "-f", str(pom), f"-Dlib={jars}", "package"]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=FETCH_WITHIN_S)
+    except subprocess.SubprocessError as error:
+        said = getattr(error, "stdout", "") or str(error)
+        raise NoKafka(f"Maven did not fetch Kafka's jars: {str(said).strip()[:300]}") from error
+
+
+def _prepare(jars: Path) -> None:
+    """A first life, at whose end Java writes down what it has loaded."""
+    with TemporaryDirectory(prefix="kafka-") as folder:
+        first = KafkaProcess(jars, Path(folder), archive="ArchiveClassesAtExit")
+        first.format(Path(folder, "template"))
+        try:
+            first.start()
+            first.create("first")
+        finally:
+            first.send(signal.SIGTERM)
+        shutil.copytree(Path(folder, "template"), jars / "unfinished", dirs_exist_ok=True)
+        (jars / "unfinished").rename(jars / FORMATTED)
 
 
 @contextmanager
