@@ -27,7 +27,7 @@ from workloads.broker.kafka_backlog import (
     Partition,
     Record,
 )
-from workloads.broker.ports import BATCH_MAX, Delivery
+from workloads.broker.ports import BATCH_MAX, BrokerUnavailable, Delivery, Parcel
 from workloads.settings import KAFKA_AUTHS, Kafka, KafkaInbound, Settings
 
 P: Partition = ("t", 0)
@@ -309,6 +309,14 @@ def test_the_library_takes_the_configuration(auth: str, monkeypatch: pytest.Monk
     Producer(kafka_config.writing(told))
 
 
+def test_no_batch_can_overtake_another_and_no_timeout_takes_one_back() -> None:
+    config = kafka_config.writing(kafka_settings(ASYNC, "orders", bootstrap="b:1"))
+    assert config["acks"] == "all"
+    assert config["enable.idempotence"] is True
+    assert config["max.in.flight.requests.per.connection"] == 1
+    assert config["message.timeout.ms"] == 0
+
+
 @pytest.mark.slow
 def test_whoever_uses_sqs_does_not_load_kafka() -> None:
     code = (
@@ -326,3 +334,15 @@ async def test_settings_that_the_library_refuses_are_a_value_error() -> None:
     broker = adapter(Kafka(bootstrap="127.0.0.1:9", inbound=KafkaInbound(group="g", topics={}, dead_letters="d")))
     with pytest.raises(ValueError, match="subscription"):
         await broker.open()
+
+
+async def test_a_closed_adapter_is_an_unavailable_broker() -> None:
+    broker = adapter(
+        Kafka(bootstrap="127.0.0.1:9", inbound=KafkaInbound(group="g", topics={"t": ()}, dead_letters="d"))
+    )
+    await broker.open()
+    await broker.close()
+    with pytest.raises(BrokerUnavailable, match="closed"):
+        await broker.receive()
+    with pytest.raises(BrokerUnavailable, match="closed"):
+        await broker.send("t", [Parcel(id="p", type="T", group="g", body="b")])

@@ -14,12 +14,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from threading import Lock
 
 import structlog
 from confluent_kafka import KafkaException
 
-from workloads.broker.kafka_backlog import Backlog
 from workloads.broker.kafka_config import reading, writing
 from workloads.broker.kafka_reader import ID, Reader
 from workloads.broker.kafka_writer import Refused, Writer
@@ -34,6 +32,7 @@ WAIT_S = 2.0
 SEND_WITHIN_S = 5.0
 COMMIT_WITHIN_S = 5.0
 """What is not acknowledged by then has failed, and may happen yet."""
+CLOSED = "not open, or closed already"
 CLOSE_WITHIN_S = 2.0
 """How long leaving the group may take; a broker that is away finds out by itself."""
 
@@ -44,11 +43,9 @@ class KafkaBroker:
     def __init__(self, settings: Kafka) -> None:
         """Connects to nothing yet."""
         self._settings = settings
-        self._lock = Lock()
         self._stirred = asyncio.Event()
         self._writer: Writer | None = None
         self._reader: Reader | None = None
-        self._backlog = Backlog(visibility_timeout_s=1, max_receives=1, ordered=False)
         self._burials: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -63,13 +60,7 @@ class KafkaBroker:
         try:
             self._writer = Writer(writing(self._settings))
             if inbound is not None:
-                self._backlog = Backlog(
-                    visibility_timeout_s=inbound.visibility_timeout_s,
-                    max_receives=inbound.max_receives,
-                    ordered=inbound.ordered,
-                )
-                config = reading(self._settings, inbound)
-                self._reader = Reader(config, inbound.topics, self._backlog, self._lock, stirred)
+                self._reader = Reader(reading(self._settings, inbound), inbound, stirred)
                 self._reader.start()
         except KafkaException as error:
             await self.close()
@@ -102,9 +93,9 @@ class KafkaBroker:
         while True:
             self._stirred.clear()
             now = time.monotonic()
-            with self._lock:
-                found, spent = self._backlog.take(now)
-                visible_at = self._backlog.next_visible(now)
+            with reader.lock:
+                found, spent = reader.backlog.take(now)
+                visible_at = reader.backlog.next_visible(now)
             for delivery in spent:
                 burial = asyncio.ensure_future(self._give_up(delivery))
                 self._burials.add(burial)
@@ -120,14 +111,14 @@ class KafkaBroker:
     async def delete(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """See ports.Broker. It lasts when everything before it is deleted too; that is waited for as far as it goes."""
         reader, until = self._reading, time.monotonic() + COMMIT_WITHIN_S
-        with self._lock:
-            goals = self._backlog.delete([each.receipt for each in deliveries])
+        with reader.lock:
+            goals = reader.backlog.delete([each.receipt for each in deliveries])
         reader.commit_soon()
         self._stirred.set()  # what was behind one of these may be given out
         while True:
             self._stirred.clear()
-            with self._lock:
-                if self._backlog.reached(goals):
+            with reader.lock:
+                if reader.backlog.reached(goals):
                     return []
             if (left_s := until - time.monotonic()) <= 0:
                 refused = f"; {reader.refused}" if reader.refused else ""
@@ -136,14 +127,16 @@ class KafkaBroker:
 
     async def extend(self, deliveries: Sequence[Delivery], seconds: int) -> None:
         """See ports.Broker."""
-        with self._lock:
-            self._backlog.hide([each.receipt for each in deliveries], time.monotonic() + seconds)
+        reader = self._reading
+        with reader.lock:
+            reader.backlog.hide([each.receipt for each in deliveries], time.monotonic() + seconds)
         self._stirred.set()
 
     async def bury(self, delivery: Delivery, reason: str, detail: str) -> None:
         """See ports.Broker. What is no longer in hand is left to who has it."""
-        with self._lock:
-            if not self._backlog.holds(delivery.receipt):
+        reader = self._reading
+        with reader.lock:
+            if not reader.backlog.holds(delivery.receipt):
                 return
         attributes = letter(
             delivery,
@@ -189,7 +182,8 @@ class KafkaBroker:
     def _send(
         self, topic: str, unique: str, key: str, body: str, attributes: Mapping[str, str]
     ) -> asyncio.Future[None]:
-        assert self._writer is not None, "open comes first"
+        if self._writer is None:
+            raise BrokerUnavailable(CLOSED)
         return self._writer.send(topic, unique, key, body, {**attributes, ID: unique})
 
     async def _stir(self, seconds: float) -> None:
@@ -204,5 +198,7 @@ class KafkaBroker:
 
     @property
     def _reading(self) -> Reader:
-        assert self._reader is not None, "a service without topics of its own cannot receive; open comes first"
+        assert self._settings.inbound is not None, "a service without topics of its own cannot receive"
+        if self._reader is None:
+            raise BrokerUnavailable(CLOSED)
         return self._reader

@@ -41,6 +41,9 @@ def writing(settings: Kafka) -> dict[str, Any]:
         "client.id": settings.inbound.group if settings.inbound else "shop",
         "enable.idempotence": True,
         "acks": "all",
+        # With more, acknowledged records were lost: a broker that starts may refuse the first batch of a producer, take
+        # the second, and then answer the first as a repetition (KAFKA-15591).
+        "max.in.flight.requests.per.connection": 1,
         "linger.ms": 0,
         "message.timeout.ms": 0,  # none, see kafka_writer
         "partitioner": "murmur2_random",  # the Java client's: who else writes with a key hits the same partition

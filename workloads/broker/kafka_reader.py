@@ -2,13 +2,13 @@
 
     loop:  poll --> into the backlog --> pause what is full, resume what is not --> commit what is done with
 
-The backlog is shared under its lock; whoever waits for it is woken in the loop.
+The backlog is shared with the event loop under a lock; whoever waits for news of it is told.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from threading import Event, Lock, Thread
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from workloads.broker.kafka_backlog import Backlog, Partition, Record
 from workloads.broker.ports import TYPE
+from workloads.settings import KafkaInbound
 
 log = structlog.get_logger()
 
@@ -31,20 +32,18 @@ LOOK_WITHIN_S = 0.5
 
 
 class Reader:
-    """Reads topics into a backlog and commits its positions, from `start` until `end`."""
+    """Reads topics into its backlog and commits the positions, from `start` until `end`."""
 
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        topics: Mapping[str, Sequence[str]],
-        backlog: Backlog,
-        lock: Lock,
-        stirred: Callable[[], None],
-    ) -> None:
-        """`topics`: see KafkaInbound. `stirred` is called on the thread when there is news. Raise KafkaException."""
-        self._topics = topics
-        self._backlog = backlog
-        self._lock = lock
+    def __init__(self, config: Mapping[str, Any], inbound: KafkaInbound, stirred: Callable[[], None]) -> None:
+        """`stirred` is called on the thread when there is news. Raise KafkaException."""
+        self._topics = inbound.topics
+        self.backlog = Backlog(
+            visibility_timeout_s=inbound.visibility_timeout_s,
+            max_receives=inbound.max_receives,
+            ordered=inbound.ordered,
+        )
+        """Only with the lock."""
+        self.lock = Lock()
         self._stirred = stirred
         self._consumer = Consumer({**config, "error_cb": self._on_error, "on_commit": self._on_commit})
         self._subscribe()
@@ -101,8 +100,8 @@ class Reader:
     def _begin_again(self) -> None:
         """From what is committed: a poll that raised may have taken messages along with it."""
         self._consumer.unsubscribe()
-        with self._lock:
-            self._backlog.revoked(self._backlog.partitions())
+        with self.lock:
+            self.backlog.revoked(self.backlog.partitions())
         self._subscribe()
 
     def _read(self) -> None:
@@ -123,12 +122,12 @@ class Reader:
             return
         partition, record = _record(message)
         types = self._topics.get(partition[0], ())
-        with self._lock:
-            self._backlog.add(partition, record, wanted=not types or record.attributes.get(TYPE) in types)
+        with self.lock:
+            self.backlog.add(partition, record, wanted=not types or record.attributes.get(TYPE) in types)
 
     def _hold_back(self) -> None:
-        with self._lock:
-            full = self._backlog.full()
+        with self.lock:
+            full = self.backlog.full()
         mine = {_key(each) for each in self._consumer.assignment()} if full != self._paused else frozenset[Partition]()
         if more := full - self._paused:
             self._consumer.pause(_places(dict.fromkeys(more & mine, 0)))
@@ -141,15 +140,15 @@ class Reader:
         if not self._urgent.is_set() and now - self._committed_at < AGAIN_S:
             return
         self._urgent.clear()
-        with self._lock:
-            behind = self._backlog.behind()
+        with self.lock:
+            behind = self.backlog.behind()
         if behind:
             self._committed_at = now
             self._consumer.commit(offsets=_places(behind), asynchronous=True)
 
     def _leave(self) -> None:
-        with self._lock:
-            behind = self._backlog.behind()
+        with self.lock:
+            behind = self.backlog.behind()
         try:
             if behind:
                 self._consumer.commit(offsets=_places(behind), asynchronous=False)
@@ -176,21 +175,21 @@ class Reader:
     # --- what the library calls, within a poll --------------------------------------------------
 
     def _on_assign(self, _: Consumer, places: list[TopicPartition]) -> None:
-        with self._lock:
-            self._backlog.assigned([_key(place) for place in places])
+        with self.lock:
+            self.backlog.assigned([_key(place) for place in places])
 
     def _on_revoke(self, _: Consumer, places: list[TopicPartition]) -> None:
         gone = frozenset(_key(place) for place in places)
-        with self._lock:
-            self._backlog.revoked(gone)
+        with self.lock:
+            self.backlog.revoked(gone)
         self._paused -= gone
         self._stirred()
 
     def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
         done = [place for place in places if error is None and place.error is None]
-        with self._lock:
+        with self.lock:
             for place in done:
-                self._backlog.committed(_key(place), place.offset)
+                self.backlog.committed(_key(place), place.offset)
         if len(done) < len(places):
             failed = next((place.error for place in places if place.error is not None), error)
             self.refused = failed.str() if failed is not None else "not committed"

@@ -1,7 +1,7 @@
 """How does an event loop send to Kafka? A producer whose acknowledgements come on a thread and are handed over.
 
-Nothing that the library has is ever taken back: with a timeout of messages the idempotent producer was seen to report a
-message as written that was not (librdkafka #4134). Who stops waiting and asks again, waits for the same send.
+Nothing that the library has is ever taken back: with timeouts of messages an idempotent producer may tell of a message
+that it is written although it is not (librdkafka #4134). Who stops waiting and asks again, waits for the same send.
 """
 
 from __future__ import annotations
