@@ -65,10 +65,11 @@ log.segment.bytes=16777216
 log.cleaner.dedupe.buffer.size=2097152
 num.network.threads=2
 num.io.threads=4
-broker.session.timeout.ms=1000
-broker.heartbeat.interval.ms=250
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
 """
-"""The cleaner's buffer would be larger than the heap; the session decides how long a killed broker's place is taken."""
+"""The cleaner's buffer would be larger than the heap. The session decides how long a killed broker's place is taken,
+and for how long a busy machine may keep a living one from saying so."""
 
 
 class NoKafka(Exception):
