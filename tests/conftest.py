@@ -5,13 +5,11 @@ stolen core), a failure says nothing about the code: such a test is run again wi
 machine that kept going, three tests of a run may fail once; whatever fails again, or is the fourth, stands. The summary
 names every test that was run again, with what it had said: nothing that was seen is lost.
 
-`make test` runs two streams side by side (pytest-xdist). One takes whatever measures a loaded shop, one test after the
-other; the other takes all the rest and stands back for it (nice): the measured have the machine as good as alone.
+`make test` runs whatever measures a loaded shop one after the other, then all the rest in two processes (pytest-xdist).
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -22,7 +20,6 @@ from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
-from xdist.scheduler import LoadScopeScheduling
 
 from loadtests.heartbeat import cores, history_file
 from stages.history import Stall, read
@@ -37,13 +34,7 @@ STALL_S = 0.15
 AGAIN = 2
 
 ONCE_MAX = 3
-"""Tests of a stream that may fail once although no core stood still: 0.15 s does not see every way to be slow."""
-
-MEASURED = {"contract", "e2e", "broken"}
-"""Folders whose tests load a shop and judge what its users saw; they share one stream."""
-
-STAND_BACK = 5
-"""How nice the other stream is: a quarter of a contended core, enough for tests that wait most of the time."""
+"""Tests of a process that may fail once although no core stood still: 0.15 s does not see every way to be slow."""
 
 SAID_MAX = 1500
 """Characters of a failure that the summary keeps; its end says what was wrong."""
@@ -103,27 +94,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[MACHINE].stop()
 
 
-class TwoStreams(LoadScopeScheduling):  # type: ignore[misc]  # the library tells no types here
-    """Gives one worker all the measured tests; every other file is a unit of its own, so its fixtures are made once."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = Path(nodeid.partition("::")[0])
-        return "measured" if MEASURED & set(file.parts) else str(file)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoStreams:
-    return TwoStreams(config, log)
-
-
-def _in(item: pytest.Item, folders: set[str]) -> bool:
-    return bool(folders & set(item.path.relative_to(item.config.rootpath).parts))
-
-
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Run a timed test; once more where the machine stood still while it failed."""
-    if hasattr(item.config, "workerinput") and not _in(item, MEASURED):
-        os.setpriority(os.PRIO_PROCESS, 0, STAND_BACK)
-    if not _in(item, TIMED):
+    if not TIMED & set(item.path.relative_to(item.config.rootpath).parts):
         return None
     machine = item.config.stash[MACHINE]
     machine.start()
@@ -153,7 +126,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A stream hands what it ran again to the process that sums up."""
+    """A process of several hands what it ran again to the one that sums up."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["again"] = session.config.stash[MACHINE].again
 
