@@ -231,7 +231,9 @@ def logs(
 def verify(
     stages: Annotated[list[str] | None, typer.Argument(metavar="[STAGE]...", help="Default: all that can run.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="The three most telling faults of each stage.")] = False,
-    faults: Annotated[str, typer.Option("--faults", metavar="NAME,...", help="Only these faults.")] = "",
+    faults: Annotated[
+        list[str] | None, typer.Option("--faults", metavar="NAME,...", help="Only these faults; may be repeated.")
+    ] = None,
     rate: Annotated[float, typer.Option("--rate", metavar="R", help="Requests per second over all operations.")] = (
         DEFAULT_RATE
     ),
@@ -251,7 +253,7 @@ def verify(
     wishes = Wishes(
         stages=tuple(stages or ()),
         quick=quick,
-        faults=tuple(name.strip() for name in faults.split(",") if name.strip()),
+        faults=tuple(name.strip() for given in faults or () for name in given.split(",") if name.strip()),
         rate=rate,
         seed=seed,
         variant=variant,

@@ -19,6 +19,7 @@ BAD_INPUT = 254
     [
         (("verify", "snyc"), ["unknown stage 'snyc'", "did you mean 'sync'"]),
         (("verify", "--faults", "payments-kiled,nonsense"), ["'payments-kiled'", "'payments-killed'", "'nonsense'"]),
+        (("verify", "--faults", "payments-kiled", "--faults", "nonsense"), ["'payments-kiled'", "'nonsense'"]),
         (("verify", "--variant", "no-brakes", "--rate", "0"), ["'no-brakes'", "--rate 0"]),
         (("verify", "--rate", "fast"), ["--rate"]),
         (("verify", "--seed", "-1"), ["--seed"]),
