@@ -33,6 +33,20 @@ CALLS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "orders": dict.fromkeys(("inventory", "payments", "shipping", "email", "analytics", "cache"), (300, 2)),
 }
 """Caller -> callee -> timeout in milliseconds and attempts; tighter than a deployment's, so that tests are quick."""
+ORDER = {"product": "p-01", "quantity": 2, "email": "ann@shop.example"}
+"""What tests order, unless they say otherwise."""
+DONE = {
+    "order": "confirmed",
+    "reservation": "reserved",
+    "capture": "captured",
+    "shipment": "booked",
+    "mail": "confirmation",
+    "event": "present",
+    "entry": "present",
+}
+"""What the services have of an order that is confirmed (`ProcessShop.states`), ..."""
+UNDONE = {"reservation": "released", "capture": "refunded", "shipment": "cancelled"}
+"""... and what of it changes once it is undone."""
 READY_WITHIN_S = 30.0
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 """What an emulated broker takes: anything."""

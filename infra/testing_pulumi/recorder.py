@@ -25,9 +25,6 @@ from infra.testing_pulumi.cloud import CALLS, REFERENCE, answers
 
 PROJECT = "staged-decoupling"
 
-_SECRET = "4dabf18193072939515e22adb298388d"
-"""Key that marks a wrapped secret in what goes over the wire; 1b47061264138c4ac30d75fd1eb44270 is its value there."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:

@@ -25,22 +25,11 @@ from stages.messaging import VISIBILITY_TIMEOUT_S, Queue, messaging
 from workloads.broker.testing import broker_process
 from workloads.client import OPERATIONS, Answer, Request, Result, Shopper
 from workloads.settings import SERVICES, Broker, Inbound
-from workloads.testing_processes import CREDENTIALS, ProcessShop, Reply, free_ports, patience
+from workloads.testing_processes import CREDENTIALS, DONE, ORDER, UNDONE, ProcessShop, Reply, free_ports, patience
 
 pytestmark = pytest.mark.slow
 
-ORDER = {"product": "p-01", "quantity": 2, "email": "ann@shop.example"}
 ACCOUNT = {"name": "Ann", "email": "ann@shop.example"}
-DONE = {
-    "order": "confirmed",
-    "reservation": "reserved",
-    "capture": "captured",
-    "shipment": "booked",
-    "mail": "confirmation",
-    "event": "present",
-    "entry": "present",
-}
-UNDONE = {"reservation": "released", "capture": "refunded", "shipment": "cancelled"}
 COMPLETES_WITHIN_S = 20.0
 """On a busy machine; two seconds of it are what a killed consumer's last receive holds back."""
 REDELIVERED = 'shop_messages_total{result="redelivered"}'

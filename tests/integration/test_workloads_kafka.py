@@ -15,22 +15,11 @@ from stages.catalogue import ASYNC
 from stages.kafka import kafka_reads, kafka_topics
 from stages.messaging import messaging, talkers
 from workloads.broker.testing_kafka import PARTITIONS, KafkaProcess, NoKafka, kafka_process
-from workloads.testing_processes import ProcessShop, Reply, patience
+from workloads.testing_processes import DONE, ORDER, UNDONE, ProcessShop, Reply, patience
 
 pytestmark = pytest.mark.slow
 
 POM = Path(__file__).parents[1] / "kafka/pom.xml"
-ORDER = {"product": "p-01", "quantity": 2, "email": "ann@shop.example"}
-DONE = {
-    "order": "confirmed",
-    "reservation": "reserved",
-    "capture": "captured",
-    "shipment": "booked",
-    "mail": "confirmation",
-    "event": "present",
-    "entry": "present",
-}
-UNDONE = {"reservation": "released", "capture": "refunded", "shipment": "cancelled"}
 COMPLETES_WITHIN_S = 40.0
 """A killed consumer's partitions are its own for six seconds more."""
 _keys = count()

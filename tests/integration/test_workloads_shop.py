@@ -22,20 +22,10 @@ import pytest
 
 from workloads.client import OPERATIONS, Answer, Request, Result, Shopper
 from workloads.settings import SERVICES, Settings
-from workloads.testing_processes import ProcessShop, Reply, free_ports, patience
+from workloads.testing_processes import DONE, ORDER, ProcessShop, Reply, free_ports, patience
 
 pytestmark = pytest.mark.slow
 
-ORDER = {"product": "p-01", "quantity": 2, "email": "ann@shop.example"}
-DONE = {
-    "order": "confirmed",
-    "reservation": "reserved",
-    "capture": "captured",
-    "shipment": "booked",
-    "mail": "confirmation",
-    "event": "present",
-    "entry": "present",
-}
 _keys = count()
 
 
