@@ -68,11 +68,6 @@ def alarms(stage: Stage, broker: str = "sqs") -> tuple[Alarm, ...]:
     return (*_entries(stage), *(_kafka(stage) if broker == "kafka" else _queues(stage)))
 
 
-def entry_alarms(stage: Stage) -> tuple[Alarm, ...]:
-    """Those about users' answers alone."""
-    return tuple(_entries(stage))
-
-
 def _entries(stage: Stage) -> Iterator[Alarm]:
     for entry in dict.fromkeys(operation.entry for operation in stage.operations):
         promised = [operation for operation in stage.operations if operation.entry == entry]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.aws.fleet import Known
+from infra.aws.fleet import ENCRYPTED, Known
 from infra.aws.rollout import WorkspaceError
 from infra.aws.split import Part
 from infra.aws.stack_file import StackFileError, read
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 LINES = 12
 """Of the engine's own words that a failure repeats."""
-
-ENCRYPTED = "(encrypted)"
-"""Stands for a secret that a stack's owner set; it is never read here."""
 
 
 class Engine:

@@ -19,6 +19,9 @@ from infra.config import REGION
 
 REGION_KEY = "region"
 
+ENCRYPTED = "(encrypted)"
+"""Stands for a value that a stack's owner keeps as a secret; it is never read here."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
@@ -113,6 +116,19 @@ def decide(planned: Plan, known: Mapping[str, Known], region: str | None) -> Dec
         decisions=tuple(decisions),
         problems=tuple(problems),
     )
+
+
+def unreadable(part: Part, known: Known) -> list[str]:
+    """What is wrong with a stack that keeps as a secret what has to be checked before anything runs.
+
+    Nothing that the project reads on AWS is one: the engine makes and keeps the secrets there.
+    """
+    return [
+        f"Pulumi.{part.stack}.yaml: {key} is encrypted, so it cannot be checked before anything runs; it is no secret: "
+        f"`pulumi config set --stack {part.stack} --plaintext {key} VALUE`"
+        for key, value in sorted(known.own.items())
+        if value == ENCRYPTED
+    ]
 
 
 def effective(part: Part, known: Known) -> dict[str, object]:

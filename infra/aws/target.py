@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from infra.aws.automation import Engine
-from infra.aws.fleet import Decided, Known, decide, effective
+from infra.aws.fleet import Decided, Known, decide, effective, unreadable
 from infra.aws.preflight import REGION, lacks, look
 from infra.aws.rollout import Outcome, Report, Workspace, WorkspaceError, build, raze
 from infra.aws.split import plan, standing
@@ -98,6 +98,9 @@ def _refused(decided: Decided, known: Mapping[str, Known]) -> list[str]:
     """What the program itself would refuse; said once where several stacks share it."""
     problems: dict[str, None] = {}
     for part in decided.plan.parts:
+        if unread := unreadable(part, known[part.stack]):
+            problems.update(dict.fromkeys(unread))
+            continue
         try:
             options(effective(part, known[part.stack]), part.stack)
         except ConfigError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.aws.fleet import ENCRYPTED
 from infra.aws.target import AwsTarget, shared_config
 from infra.aws.testing import FakeWorkspace
 from suite import bootstrap, cli, clouds
@@ -100,6 +101,18 @@ def test_a_second_up_brings_what_changed_and_a_dry_run_says_so_before(
     assert "shop-payments keeps image" in " ".join(capsys.readouterr().out.split())
     assert workspace.there["shop-payments"]["image"] == "repository:held"
     assert workspace.there["shop-backbone"]["image"] == "repository:2"
+
+
+def test_a_setting_that_is_kept_as_a_secret_is_named_with_the_way_out(
+    workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.own["shop-payments"] = {"image": ENCRYPTED}
+
+    assert _run("up", "mesh", "--target", "aws", "--name", "shop", monkeypatch=monkeypatch) == 254
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Pulumi.shop-payments.yaml: image is encrypted" in said
+    assert "`pulumi config set --stack shop-payments --plaintext image VALUE`" in said
+    assert workspace.touched == []
 
 
 def test_what_was_not_begun_was_not_told_anything(

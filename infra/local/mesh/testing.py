@@ -336,12 +336,6 @@ def app_of(app: App) -> dict[str, list[str]]:
     return {APP: [app.address]}
 
 
-def memory_kib(pid: int) -> dict[str, int]:
-    """Resident and proportional size of a process, KiB."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return {w[0][:-1]: int(w[1]) for w in (line.split() for line in text.splitlines()) if w[0] in ("Rss:", "Pss:")}
-
-
 def wait_ms(ms: float) -> None:
     """A service that takes its time."""
     time.sleep(ms / 1000)
