@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from suite.ports import BadInput, SuiteError
-from suite.wishes import DEFAULT_RATE, SWEEP_RATE, SweepWishes, Wishes
+from suite.wishes import DEFAULT_RATE, QUICK_RATE, SWEEP_RATE, SweepWishes, Wishes
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -234,9 +234,14 @@ def verify(
     faults: Annotated[
         list[str] | None, typer.Option("--faults", metavar="NAME,...", help="Only these faults; may be repeated.")
     ] = None,
-    rate: Annotated[float, typer.Option("--rate", metavar="R", help="Requests per second over all operations.")] = (
-        DEFAULT_RATE
-    ),
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rate",
+            metavar="R",
+            help=f"Requests per second over all operations; default: {DEFAULT_RATE:g}, with --quick {QUICK_RATE:g}.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of arrivals and operations.")] = 7,
     variant: Annotated[
         str | None, typer.Option("--variant", metavar="NAME", help="A deliberately broken shop.")

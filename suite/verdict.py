@@ -47,6 +47,9 @@ from suite.plan import Plan, StagePlan
 from suite.ports import Letter
 from suite.stage_run import StageResult
 
+CROWDED = 0.85
+"""Share of the machine's cores that a deployment may keep busy; the generator and faults need some, too."""
+
 ERRORS_SHOWN = 3
 """Kinds of error named per cell."""
 
@@ -61,7 +64,7 @@ def run_document(
     environment: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The whole verdict.json of a run. `results` are those of the plan's stages, in order."""
-    stages = {result.plan.stage.name: stage_document(result, plan) for result in results}
+    stages = {r.plan.stage.name: stage_document(r, plan, environment.get("cores")) for r in results}
     compared = {"comparison": _comparison(stages, plan)} if len(stages) > 1 else {}
     return {
         "verdict": str(worst(Verdict(part["verdict"]) for part in (*stages.values(), *compared.values()))),
@@ -87,8 +90,8 @@ def _comparison(stages: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         return {"verdict": str(Verdict.UNKNOWN), "falls": None, "because": said, "stages": list(stages)}
 
 
-def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
-    """One stage of verdict.json."""
+def stage_document(result: StageResult, plan: Plan, cores: int | None = None) -> dict[str, Any]:
+    """One stage of verdict.json. `cores`: how many the machine has, if known."""
     stage = result.plan.stage
     levels = _levels(result)
     seen = _seen(result)
@@ -107,14 +110,17 @@ def stage_document(result: StageResult, plan: Plan) -> dict[str, Any]:
         *(check.verdict for check in checks),
         *([Verdict.UNKNOWN] if missing or result.trouble or not cells else []),
     ]
+    verdict = worst(verdicts)
+    crowded = verdict is not Verdict.VALID and _is_crowded(result, cores)
     because = "; ".join(
         [
             *([result.trouble] if result.trouble else []),
             *([f"{len(missing)} faults were not reached: {', '.join(missing)}"] if missing else []),
+            *([_crowded(result, plan, cores)] if crowded else []),
         ]
     )
     return {
-        "verdict": str(worst(verdicts)),
+        "verdict": str(verdict),
         "because": because,
         "up_s": _rounded(result.up_s),
         "memory_mb": _rounded(result.footprint.memory_mb) if result.footprint else None,
@@ -400,6 +406,18 @@ def _cpu_cores(result: StageResult) -> float | None:
         return None
     seconds = (result.baseline_span.end_ns - result.baseline_span.start_ns) / SECOND_NS
     return _rounded((result.cpu_s[1] - result.cpu_s[0]) / seconds)
+
+
+def _is_crowded(result: StageResult, cores: int | None) -> bool:
+    busy = _cpu_cores(result)
+    return busy is not None and cores is not None and busy > CROWDED * cores
+
+
+def _crowded(result: StageResult, plan: Plan, cores: int | None) -> str:
+    return (
+        f"with nothing broken {_cpu_cores(result):.2f} of this machine's {cores} cores were busy with {plan.rate:g} "
+        "requests/s: latencies and recoveries tell of the queue for a core, too; a lower --rate leaves that out"
+    )
 
 
 def _cpu_ms_per_order(result: StageResult) -> float | None:

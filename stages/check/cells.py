@@ -255,7 +255,13 @@ def _measured(m: Measuring, counts: Counts, strict: _Sense, lenient: _Sense) -> 
         return Effect.DEGRADED.value, f"{fell_back} of {counts.n} answers came from a fallback {window}"
     if strict.no_clean_control or lenient.no_clean_control:
         return UNKNOWN, f"{strict.bad} of {counts.n} requests bad {window}, but so were its controls: inject again"
-    return UNKNOWN, f"{strict.bad} of {counts.n} requests bad {window} {'did' if m.final else 'do'} not decide it"
+    left_open = f"{'did' if m.final else 'do'} not decide it"
+    if strict.leaked:  # what is open is whether the fallback holds
+        return (
+            UNKNOWN,
+            f"{lenient.bad} of {counts.n} requests had no answer, not even a fallback's, {window}: {left_open}",
+        )
+    return UNKNOWN, f"{strict.bad} of {counts.n} requests bad {window} {left_open}"
 
 
 def _too_many_censored(counts: Counts) -> str:

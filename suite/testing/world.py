@@ -74,6 +74,8 @@ class World:
     left_over: list[str] = field(default_factory=list)
     broken_up: str = ""
     """Deploying fails with these words."""
+    busy_cores: float = 0.5
+    """What the shop's processes use."""
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()
@@ -177,7 +179,9 @@ class WorldTarget:
         return Redriven(moved=moved, left=0)
 
     def footprint(self, deployment: Deployment) -> Footprint:
-        return Footprint(processes=9, memory_mb=500.0, cpu_s=self._world.clock.now_ns() / SECOND_NS / 2)
+        return Footprint(
+            processes=9, memory_mb=500.0, cpu_s=self._world.clock.now_ns() / SECOND_NS * self._world.busy_cores
+        )
 
     def drift(self, deployment: Deployment) -> list[str]:
         return []

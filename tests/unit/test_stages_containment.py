@@ -127,6 +127,14 @@ def test_predicted_fallback_answers_are_valid() -> None:
     assert (found.predicted, found.measured, found.verdict, found.bad) == ("degraded", "degraded", "valid", 0)
 
 
+def test_a_fallback_that_fails_now_and_then_leaves_open_whether_it_holds() -> None:
+    now_and_then = during({**PAYMENTS_FAIL, "browse": 20}, degraded=("browse",))
+    found = cell(judge(INVENTORY_DOWN, now_and_then, final=True), "browse")
+    assert (found.measured, found.verdict) == ("unknown", "unknown")
+    assert f"{found.bad} of {found.n} requests had no answer, not even a fallback's, in 8.0 s: did not" in found.because
+    assert 0 < found.bad < found.n / 10
+
+
 def test_errors_where_a_fallback_was_predicted_are_invalid() -> None:
     found = cell(judge(INVENTORY_DOWN, during({**PAYMENTS_FAIL, "browse": 1})), "browse")
     assert (found.measured, found.verdict) == ("failing", "invalid")

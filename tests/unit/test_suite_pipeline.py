@@ -35,7 +35,8 @@ def judge(tmp_path: Path, *faults: str, stage: str = "sync", **world: Any) -> di
     store = Store.create(tmp_path / "run", now=datetime.now(UTC), seed=1)
     result = StageResult(plan=plan.stages[0])
     run_stage(plan, result, simulated.tools(store))
-    document = run_document(plan, [result], started=datetime.now(UTC), duration_s=1, command=("test",), environment={})
+    now, machine = datetime.now(UTC), {"cores": 2}
+    document = run_document(plan, [result], started=now, duration_s=1, command=("test",), environment=machine)
     found: dict[str, Any] = document["stages"][stage]
     assert document["verdict"] == found["verdict"]
     return found
@@ -52,6 +53,21 @@ def check(found: dict[str, Any], name: str) -> dict[str, Any]:
 def not_valid(found: dict[str, Any]) -> list[Any]:
     parts = [*found["matrix"], *found["pooled"], *found["checks"], *found["operations"].values()]
     return [p for p in parts if p["verdict"] != "valid"]
+
+
+@pytest.mark.parametrize(("busy_cores", "told"), [(0.5, False), (1.9, True)])
+def test_who_fails_on_a_machine_without_a_core_to_spare_is_told_so(
+    tmp_path: Path, busy_cores: float, told: bool
+) -> None:
+    found = judge(tmp_path, "payments-killed", sticky=frozenset({"payments-killed"}), busy_cores=busy_cores)
+    assert found["verdict"] == "invalid"
+    assert ("1.90 of this machine's 2 cores were busy with 50 requests/s" in found["because"]) is told
+    assert ("a lower --rate" in found["because"]) is told
+
+
+def test_who_is_valid_is_not_excused(tmp_path: Path) -> None:
+    found = judge(tmp_path, "payments-killed", busy_cores=1.9)
+    assert (found["verdict"], found["because"]) == ("valid", "")
 
 
 def test_a_shop_that_does_as_predicted_is_valid(tmp_path: Path) -> None:
@@ -196,7 +212,7 @@ def test_the_crash_of_the_load_generator_is_unknown_not_a_crash_of_the_suite(
 
 
 def test_a_run_of_two_stages_tells_what_the_step_bought(tmp_path: Path) -> None:
-    plan = make_plan(Wishes(stages=("sync", "async"), quick=True), catalogue=CATALOGUE, cannot={})
+    plan = make_plan(Wishes(stages=("sync", "async"), quick=True, rate=50.0), catalogue=CATALOGUE, cannot={})
     results = []
     for staged in plan.stages:
         directory = tmp_path / staged.stage.name

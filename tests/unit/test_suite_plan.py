@@ -9,7 +9,7 @@ from stages.deployment import Deployment
 from suite.bootstrap import fault_catalogue
 from suite.plan import QUICK, Plan, Timings, make_plan
 from suite.ports import BadInput
-from suite.wishes import Wishes
+from suite.wishes import DEFAULT_RATE, QUICK_RATE, Wishes
 
 CATALOGUE = fault_catalogue()
 NO_MESH = {"mesh": ["not built"]}
@@ -30,13 +30,17 @@ def test_without_wishes_every_stage_that_can_run_gets_every_fault() -> None:
     assert [s.stage.name for s in made.stages] == ["sync", "async"]
     for staged in made.stages:
         assert [f.name for f in staged.faults] == [f.name for f in CATALOGUE[staged.stage.name]]
-    assert made.timings == Timings()
+    assert (made.timings, made.rate) == (Timings(), DEFAULT_RATE)
 
 
-def test_quick_takes_three_faults_and_short_phases() -> None:
+def test_quick_takes_three_faults_short_phases_and_a_lower_rate() -> None:
     made = plan(Wishes(quick=True))
     assert len(made.stages[0].faults) == 3
-    assert made.timings == QUICK
+    assert (made.timings, made.rate) == (QUICK, QUICK_RATE)
+
+
+def test_a_rate_that_was_asked_for_counts() -> None:
+    assert plan(Wishes(quick=True, rate=80.0)).rate == 80.0
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
