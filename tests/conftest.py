@@ -5,7 +5,7 @@ stolen core), a failure says nothing about the code: such a test is run again wi
 machine that kept going, three tests of a run may fail once; whatever fails again, or is the fourth, stands. The summary
 names every test that was run again, with what it had said: nothing that was seen is lost.
 
-`make test` runs whatever measures a loaded shop one after the other, then all the rest in two processes (pytest-xdist).
+`tests.parts` says what `make test` runs beside what.
 """
 
 from __future__ import annotations
