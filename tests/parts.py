@@ -47,7 +47,11 @@ def main(words: Sequence[str]) -> int:
         said.seek(0)
         _announce(BESIDE, words)
         sys.stdout.write(said.read())
-    statuses += [beside.returncode, _run(LAST, words)]
+    return status_of([*statuses, beside.returncode, _run(LAST, words)])
+
+
+def status_of(statuses: Sequence[int]) -> int:
+    """The exit status of the whole, from those of its parts."""
     failed = any(status not in (0, NOTHING_SELECTED) for status in statuses)
     return int(failed or 0 not in statuses)
 
