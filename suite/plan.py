@@ -44,7 +44,16 @@ class Timings:
     """All of them together."""
 
 
-QUICK = Timings(warm_up_s=1.0, baseline_s=6.0, min_s=4.0, cap_s=15.0, good_span_s=1.0, margin=0.15, pooled_margin=0.025)
+QUICK = Timings(
+    warm_up_s=1.0,
+    baseline_s=6.0,
+    min_s=4.0,
+    cap_s=15.0,
+    good_span_s=1.0,
+    drain_s=20.0,
+    margin=0.15,
+    pooled_margin=0.025,
+)
 """A third of the requests decide an operation, on three times the margin."""
 
 
