@@ -111,12 +111,12 @@ def stage_document(result: StageResult, plan: Plan, cores: int | None = None) ->
         *([Verdict.UNKNOWN] if missing or result.trouble or not cells else []),
     ]
     verdict = worst(verdicts)
-    crowded = verdict is not Verdict.VALID and _is_crowded(result, cores)
+    busy_cores = _cpu_cores(result)
     because = "; ".join(
         [
             *([result.trouble] if result.trouble else []),
             *([f"{len(missing)} faults were not reached: {', '.join(missing)}"] if missing else []),
-            *([_crowded(result, plan, cores)] if crowded else []),
+            *(_crowded(busy_cores, cores, plan.rate) if verdict is not Verdict.VALID else []),
         ]
     )
     return {
@@ -125,7 +125,7 @@ def stage_document(result: StageResult, plan: Plan, cores: int | None = None) ->
         "up_s": _rounded(result.up_s),
         "memory_mb": _rounded(result.footprint.memory_mb) if result.footprint else None,
         "processes": result.footprint.processes if result.footprint else None,
-        "cpu_cores": _cpu_cores(result),
+        "cpu_cores": busy_cores,
         "cpu_ms_per_order": _cpu_ms_per_order(result),
         "drained_s": _rounded(result.drained_s),
         "blast_radius": _radius(result.plan, measured_radius(stage, cells), result),
@@ -408,16 +408,15 @@ def _cpu_cores(result: StageResult) -> float | None:
     return _rounded((result.cpu_s[1] - result.cpu_s[0]) / seconds)
 
 
-def _is_crowded(result: StageResult, cores: int | None) -> bool:
-    busy = _cpu_cores(result)
-    return busy is not None and cores is not None and busy > CROWDED * cores
-
-
-def _crowded(result: StageResult, plan: Plan, cores: int | None) -> str:
-    return (
-        f"with nothing broken {_cpu_cores(result):.2f} of this machine's {cores} cores were busy with {plan.rate:g} "
-        "requests/s: latencies and recoveries tell of the queue for a core, too; a lower --rate leaves that out"
+def _crowded(busy_cores: float | None, cores: int | None, rate: float) -> list[str]:
+    """What to know of a run on a machine without a core to spare; [] where there was one, or nobody knows."""
+    if busy_cores is None or cores is None or busy_cores <= CROWDED * cores:
+        return []
+    said = (
+        f"with nothing broken {busy_cores:.2f} of this machine's {cores} cores were busy with {rate:g} requests/s: "
+        "latencies and recoveries tell of the queue for a core, too; a lower --rate leaves that out"
     )
+    return [said]
 
 
 def _cpu_ms_per_order(result: StageResult) -> float | None:
