@@ -10,6 +10,7 @@ Imports of anything heavy are inside the commands: `stages --help` answers at on
 
 from __future__ import annotations
 
+import inspect
 import json
 import signal
 import sys
@@ -46,6 +47,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help and usage errors: boxes around them cost a third of the command's start
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 sweeps = typer.Typer(help="Change one thing step by step and measure what follows.", no_args_is_help=True)
@@ -435,6 +437,8 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its status; every way out of the program is one of these lines."""
+    for listed in (app, sweeps, dead_letters):
+        _list_whole_sentences(listed)
     command = typer.main.get_command(app)
     try:
         status = command.main(standalone_mode=False)
@@ -462,6 +466,12 @@ def main() -> NoReturn:
         err.print("[bold red]this is a defect of 'stages' itself[/]: please report it with the lines above")
         status = EXIT_CRASH
     sys.exit(status or 0)
+
+
+def _list_whole_sentences(listed: typer.Typer) -> None:
+    """A summary that is given is wrapped in the list of commands; one taken from the docstring is cut short."""
+    for command in listed.registered_commands:
+        command.short_help = " ".join((inspect.getdoc(command.callback) or "").partition("\n\n")[0].split())
 
 
 def _planned(where: str, stage: Stage, name: str, as_json: bool) -> None:

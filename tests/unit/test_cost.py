@@ -204,11 +204,3 @@ def test_an_estimate_needs_no_sdk() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.slow
-def test_help_pays_for_no_target() -> None:
-    code = "import sys, suite.cli; print(sorted({m.split('.')[0] for m in sys.modules} & set(sys.argv[1:])))"
-    heavy = ["infra", "pulumi", "pulumi_aws", "pulumi_kubernetes", "boto3", "locust", "chaoslib", "chaos", "workloads"]
-    done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "[]"
