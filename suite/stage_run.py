@@ -101,13 +101,15 @@ def _run(
     following: StagePlan | None,
 ) -> None:
     with ExitStack() as undo:
+        load = tools.load()  # it and the injector import for seconds, while the stage comes up
+        undo.callback(load.close)
+        faults = tools.faults()
+        undo.callback(faults.close)
         deployment = _deploy(plan, stage_plan, tools, result, undo, ahead)
         if stage_plan.stage.mesh is not None:
             result.witness = Witness(deployment.directory, tools.store.traces / stage_plan.stage.name)
             undo.callback(result.witness.end)
-        load = tools.load()
-        undo.callback(load.close)
-        faults = tools.faults()
+        undo.callback(load.close)  # before the stage is taken away; above is for a stage that does not come up
         undo.callback(faults.close)
         _warm_up(plan, stage_plan, deployment, load, faults, tools, result)
         healthy = [_baseline(plan, deployment, load, tools, result)]
