@@ -86,7 +86,7 @@ class Cloud:
                 boot=boot_id(),
             )
             deployed = self._deployed(state)
-            deployed.open()
+            deployed.open(request.preload)
             self._deployments[name] = deployed
             return deployed
 

@@ -46,6 +46,10 @@ class Clusters:
         await self.host(name)
         return self.get(name)
 
+    async def prepare(self, preload: Sequence[str]) -> None:
+        """Import for clusters that will be asked for, which takes longer than to ask."""
+        await self._nursery(preload)
+
     def get(self, name: str) -> dict[str, object]:
         cluster = self._clusters.get(name)
         if cluster is None:

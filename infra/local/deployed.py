@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT
 T = TypeVar("T")
 
 GRACE_S = 2.0
-"""What a service gets to drain when everything goes."""
+"""What a service gets to end what it has in hand when everything goes."""
 
 PARTS = ("logs", "traces", "databases", "leases")
 
@@ -78,12 +78,15 @@ class Deployed:
                 raise Conflict(f"deployment {self.state.name} is being deleted") from None
             raise
 
-    def open(self) -> None:
-        """Make its directories; its wire host starts while the client asks for more."""
+    def open(self, preload: Sequence[str]) -> None:
+        """Make its directories; its wire host and, if it is to preload anything, its nursery start while the client
+        asks for more."""
         for part in PARTS:
             (self.context.directory / part).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.context.save()
         self.context.background(self.edges.revive(), "starting the wire host")
+        if preload:
+            self.context.background(self.clusters.prepare(preload), "starting the nursery")
         self.watch_owner()
 
     def put_database(self, name: str) -> dict[str, object]:
@@ -249,7 +252,7 @@ class Deployed:
         service = self.state.services[name]
         for instance in (service.next, service.instance, service.old):
             if instance is not None:
-                await stop(instance.process, self.context.tags, GRACE_S)
+                await stop(instance.process, self.context.tags, GRACE_S, drains=False)
 
     def _remove_files(self) -> None:
         home, name = self.context.home, self.state.name

@@ -20,6 +20,9 @@ from pathlib import Path
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "STAGES_PORTS")
 _PASSED_ON_PREFIXES = ("PYTHON", "COVERAGE_")
 
+SECOND_TERM_S = 0.1
+"""Between two SIGTERMs: they would be one while the first waits to be taken."""
+
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): orphans of our children become our children."""
 
@@ -167,12 +170,17 @@ async def _readable(fd: int, timeout_s: float | None) -> None:
         loop.remove_reader(fd)
 
 
-async def stop(process: ProcessId | None, tags: Mapping[str, str], grace_s: float) -> None:
-    """End a process that is ours: SIGTERM (a stopped one is continued), SIGKILL after the grace."""
+async def stop(process: ProcessId | None, tags: Mapping[str, str], grace_s: float, *, drains: bool = True) -> None:
+    """End a process that is ours: SIGTERM (a stopped one is continued), SIGKILL after the grace.
+
+    What need not drain, as nobody is left to call it, is told so by a second SIGTERM (`workloads.server`).
+    """
     if process is None:
         return
     if send(process, signal.SIGTERM, tags):
         send(process, signal.SIGCONT, tags)
+    if not drains and not await gone(process, SECOND_TERM_S):
+        send(process, signal.SIGTERM, tags)
     if not await gone(process, grace_s):
         await kill(process, tags)
 

@@ -59,10 +59,13 @@ def _direct_wires(stage: Stage, calls: list[Channel]) -> tuple[Resource, ...]:
 
 
 def _cluster(stage: Stage, name: str, network: str) -> Resource:
-    inputs: dict[str, object] = {"network": network, "preload": list(PRELOAD)}
-    if stage.mesh:
-        inputs |= {"preload": [*PRELOAD, *MESH_PRELOAD], "nursery": True}
+    inputs = {"network": network, "preload": preload(stage), "nursery": True}
     return Resource(kind="cluster", name=name, inputs=inputs)
+
+
+def preload(stage: Stage) -> list[str]:
+    """What the nursery of a deployment imports for all its clusters."""
+    return [*PRELOAD, *(MESH_PRELOAD if stage.mesh else ())]
 
 
 def _service(

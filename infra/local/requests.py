@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,6 +45,8 @@ class DeploymentRequest:
     run_id: str
     variant: str | None
     owner_pid: int | None
+    preload: tuple[str, ...] = ()
+    """Modules that its nursery is to import, at once: its clusters are asked for later."""
 
 
 class Body:
@@ -144,12 +147,21 @@ def check_names(deployment: str, kind: str | None = None, name: str | None = Non
 def read_deployment(raw: object) -> DeploymentRequest:
     body = Body("deployment", raw)
     request = DeploymentRequest(
-        body.text("stage"), body.text("run_id"), body.maybe_text("variant"), body.maybe_pid("owner_pid")
+        body.text("stage"),
+        body.text("run_id"),
+        body.maybe_text("variant"),
+        body.maybe_pid("owner_pid"),
+        body.texts("preload"),
     )
+    body.found += _no_modules(request.preload)
     if request.run_id:
         body.found += word_problems("run id", request.run_id)
     body.done()
     return request
+
+
+def _no_modules(preload: Sequence[str]) -> list[str]:
+    return [f"preload names {name!r}, which is no module" for name in preload if not _MODULE.fullmatch(name)]
 
 
 def read_cluster(raw: object) -> ClusterSpec:
@@ -159,7 +171,7 @@ def read_cluster(raw: object) -> ClusterSpec:
         ipaddress.ip_network(spec.network)
     except ValueError as error:
         body.found.append(f"network is {spec.network!r}: {error}")
-    body.found += [f"preload names {m!r}, which is no module" for m in spec.preload if not _MODULE.fullmatch(m)]
+    body.found += _no_modules(spec.preload)
     body.done()
     return spec
 

@@ -21,7 +21,7 @@ from infra.local.mesh import envoy
 from infra.local.messages import Messages
 from infra.local.ports import port_range
 from infra.local.processes import stat_of, tagged
-from infra.local.render import render
+from infra.local.render import preload, render
 from infra.local.render_messages import own_broker, own_broker_problems
 from infra.local.settled import record_of, said, until_settled
 from infra.naming import TAG_CLOUD, TAG_DEPLOYMENT, TAG_RUN
@@ -63,7 +63,13 @@ class LocalTarget:
         if found := own_broker_problems(os.environ):
             raise Invalid.of("broker", found)
         resources = render(stage, run_id=run_id, variant=variant, broker=own_broker(os.environ))
-        request = {"stage": stage.name, "run_id": run_id, "variant": variant, "owner_pid": owner_pid}
+        request = {
+            "stage": stage.name,
+            "run_id": run_id,
+            "variant": variant,
+            "owner_pid": owner_pid,
+            "preload": preload(stage),
+        }
         deployed = self.cloud.put(f"/deployments/{name}", request)
         on_progress("local cloud")
         apply(self.cloud, name, resources, {("deployment", ""): deployed}, on_progress)
@@ -104,7 +110,9 @@ class LocalTarget:
         """Every record of every service's /audit. Raise Unavailable naming the service that does not answer."""
         for service, instance in self.get(deployment.name).services.items():
             try:
-                with httpx.stream("GET", f"{instance.url}/audit", timeout=30.0, trust_env=False) as response:
+                with httpx.stream(
+                    "GET", f"{instance.url}/audit", timeout=30.0, trust_env=False, verify=False
+                ) as response:
                     response.raise_for_status()
                     for line in response.iter_lines():
                         if line:

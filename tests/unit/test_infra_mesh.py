@@ -167,7 +167,7 @@ def test_a_stage_without_a_mesh_has_nothing_of_it() -> None:
     resources = render(ASYNC, run_id="r")
     assert {"authority", "registry", "port"} & {r.kind for r in resources} == set()
     assert all({"role", "of", "ports"} & r.inputs.keys() == set() and not r.args for r in resources)
-    assert all({"to", "port", "nursery"} & r.inputs.keys() == set() for r in resources)
+    assert all({"to", "port"} & r.inputs.keys() == set() for r in resources)
 
 
 def test_nothing_is_missing_that_a_resource_needs() -> None:

@@ -51,7 +51,11 @@ def _service(name: str, database: str | None) -> Resource:
 
 def test_a_small_stage_renders_to_these_very_resources() -> None:
     assert tuple(replace(resource, env={}) for resource in render(SMALL, run_id="r1")) == (
-        Resource(kind="cluster", name="one", inputs={"network": "10.0.0.0/16", "preload": ["workloads.services"]}),
+        Resource(
+            kind="cluster",
+            name="one",
+            inputs={"network": "10.0.0.0/16", "preload": ["workloads.services"], "nursery": True},
+        ),
         Resource(kind="database", name="inventory", inputs={}),
         Resource(kind="wire", name="users-storefront", inputs={"caller": "users", "callee": "storefront"}),
         Resource(kind="wire", name="storefront-inventory", inputs={"caller": "storefront", "callee": "inventory"}),

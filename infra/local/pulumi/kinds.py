@@ -142,7 +142,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             name=DEPLOYMENT,
             read=_deployment,
-            inputs=("stage", "variant", "run_id"),
+            inputs=("stage", "variant", "run_id", "preload"),
             outputs=("directory", "control", "record"),
             replaces=frozenset({"run_id"}),
         ),

@@ -44,6 +44,8 @@ class LocalProvider(api.Provider):
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cloud")
         self._cancelled = threading.Event()
         self._cancelling: asyncio.Event | None = None
+        self._fresh: set[str] = set()
+        """Deployments that were not there before this process made them: nothing of them was."""
 
     async def configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
         """Secrets arrive as such, and previews too; there is nothing to configure."""
@@ -122,6 +124,8 @@ class LocalProvider(api.Provider):
     def _create(self, kind: Kind, inputs: Mapping[str, Any]) -> dict[str, Any]:
         if kind.name == EDGE or self._is_there(kind, inputs):
             return self._put(kind, inputs, {})
+        if kind.name == DEPLOYMENT:
+            self._fresh.add(str(inputs["name"]))
         try:
             return self._put(kind, inputs, {})
         except CloudError:
@@ -130,7 +134,7 @@ class LocalProvider(api.Provider):
             raise
 
     def _is_there(self, kind: Kind, inputs: Mapping[str, Any]) -> bool:
-        if self._cloud.blank:
+        if self._cloud.blank or inputs.get("deployment") in self._fresh:
             return False
         try:
             self._cloud.get(f"/deployments/{kind.id_of(inputs)}")
@@ -175,6 +179,7 @@ class LocalProvider(api.Provider):
     def _delete(self, kind: Kind, resource_id: str) -> None:
         if kind.name == DEPLOYMENT:
             self._target.down(resource_id)
+            self._fresh.discard(resource_id)
         elif kind.name != EDGE and not self._cloud.blank:
             with contextlib.suppress(NotFound):
                 self._cloud.delete(f"/deployments/{resource_id}")

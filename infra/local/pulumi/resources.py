@@ -14,7 +14,7 @@ import pulumi
 
 from infra.config import Options
 from infra.local.pulumi.kinds import DEPLOYMENT, EDGE, KINDS, run_id_of
-from infra.local.render import render
+from infra.local.render import preload, render
 from infra.local.render_messages import VARIABLE, OwnBroker, own_broker, own_broker_problems
 from infra.local.resource import NAMING, Ref, Resource, Value, parts
 from stages.mesh import control_of
@@ -54,6 +54,7 @@ class _Program:
         self._variant = options.variant
         self._secrets = secrets
         inputs = _given({"name": options.name, "stage": stage.name, "variant": options.variant, "run_id": run_id})
+        inputs["preload"] = preload(stage)
         self._deployment = LocalResource(DEPLOYMENT, options.name, inputs, pulumi.ResourceOptions())
         self._added: dict[Key, LocalResource] = {}
 
