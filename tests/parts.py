@@ -4,10 +4,12 @@
     beside   tests/unit                          meanwhile, in the time that those leave over
     last     tests/contract tests/integration    they mostly wait: in several processes
 
-Every part runs, whatever comes of the others. What is left over is given in two ways, as `nice` alone counts within a
-session only where Linux groups processes by session (autogroup), and every deployment is a session of its own.
+Every part runs, whatever comes of the others, and none outlives this process. What is left over is given in two ways,
+as `nice` alone counts within a session only where Linux groups processes by session (autogroup), and every deployment
+is a session of its own.
 
-Exit status 0 if no test failed and at least one ran; words of the command line go to every part:
+Exit status 0 if no test failed and at least one ran. The last line says what the machine gave: a host that steals a
+third of its cores' time makes a run half as long again. Words of the command line go to every part:
 
     python -m tests.parts -k kafka
 """
@@ -20,9 +22,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
+
+from loadtests.lifeline import end_with_parent
 
 ALONE = ("tests/broken", "tests/e2e")
 BESIDE = ("tests/unit",)
@@ -35,8 +41,12 @@ LEAST = 19
 """The nice value that asks for least."""
 
 
+STAT = Path("/proc/stat")
+
+
 def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
+    began, before = time.monotonic(), STAT.read_text(encoding="ascii")
     with tempfile.TemporaryFile("w+") as said:
         beside = _start(BESIDE, words, said)
         try:
@@ -47,7 +57,25 @@ def main(words: Sequence[str]) -> int:
         said.seek(0)
         _announce(BESIDE, words)
         sys.stdout.write(said.read())
-    return status_of([*statuses, beside.returncode, _run(LAST, words)])
+    statuses += [beside.returncode, _run(LAST, words)]
+    print(given(before, STAT.read_text(encoding="ascii"), time.monotonic() - began), flush=True)
+    return status_of(statuses)
+
+
+def given(before: str, after: str, wall_s: float) -> str:
+    """What became of the time of all cores between two readings of /proc/stat (proc(5): sums of ticks since boot).
+
+    >>> given("cpu  0 0 0 0 0 0 0 0 0 0", "cpu  6000 0 3000 2000 1000 0 0 6000 0 0", 90.0)
+    '1.5 min; of the cores: 1.5 min busy, 0.5 idle, 1.0 stolen by the host'
+    """
+    first, last = ([int(word) for word in stat.split(maxsplit=9)[1:9]] for stat in (before, after))
+    user, nice, system, idle, iowait, irq, softirq, stolen = (b - a for a, b in zip(first, last, strict=True))
+    per_minute = 60 * os.sysconf("SC_CLK_TCK")
+    busy = user + nice + system + irq + softirq
+    said = (
+        f"{busy / per_minute:.1f} min busy, {(idle + iowait) / per_minute:.1f} idle, {stolen / per_minute:.1f} stolen"
+    )
+    return f"{wall_s / 60:.1f} min; of the cores: {said} by the host"
 
 
 def status_of(statuses: Sequence[int]) -> int:
@@ -64,9 +92,14 @@ def _announce(part: Sequence[str], words: Sequence[str]) -> None:
     print("pytest", *part, *words, flush=True)
 
 
+def _begin(part: Sequence[str], words: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
+    # this process has one thread, and a signal for the parent's death outlives the exec
+    return subprocess.Popen(_command(part, words), preexec_fn=partial(end_with_parent, os.getpid()), **more)  # noqa: PLW1509
+
+
 def _run(part: Sequence[str], words: Sequence[str]) -> int:
     _announce(part, words)
-    running = subprocess.Popen(_command(part, words))
+    running = _begin(part, words)
     try:
         return running.wait()
     finally:
@@ -75,8 +108,8 @@ def _run(part: Sequence[str], words: Sequence[str]) -> int:
 
 def _start(part: Sequence[str], words: Sequence[str], said: IO[str]) -> subprocess.Popen[bytes]:
     """Run a part in a session of its own, in the time that others leave over."""
-    running = subprocess.Popen(
-        _command(part, words), stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+    running = _begin(
+        part, words, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
     )
     os.setpriority(os.PRIO_PROCESS, running.pid, LEAST)
     with contextlib.suppress(OSError):  # a kernel without autogroup: there nice counts among all
