@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 verify: setup ## deploy, load, break, judge; ARGS="--quick" for the short one
 	$(BIN)/stages verify $(ARGS)
 
-test: setup check ## the whole test suite; ARGS go to pytest
+test: setup check ## the test suite; ARGS go to pytest, --whole plays every case of the long families
 	$(BIN)/python -m tests.parts $(ARGS)
 
 check: setup ## style, types, import directions, generated files

@@ -5,7 +5,7 @@ stolen core), a failure says nothing about the code: such a test is run again wi
 machine that kept going, three tests of a run may fail once; whatever fails again, or is the fourth, stands. The summary
 names every test that was run again, with what it had said: nothing that was seen is lost.
 
-`tests.parts` says what `make test` runs beside what.
+`tests.parts` says what `make test` runs beside what, `tests.drawing` which cases of long families are played.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from _pytest.runner import runtestprotocol
 from loadtests.heartbeat import cores, history_file
 from stages.history import Stall, read
 from suite.testing.user import User, wait_until
+from tests.drawing import Case, commit, family_of, left_out
 
 TIMED = {"contract", "integration", "e2e", "broken"}
 """Folders whose tests depend on real time."""
@@ -84,10 +85,43 @@ class Machine:
 
 
 MACHINE = pytest.StashKey[Machine]()
+SEED = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="play every case, not only those drawn for this commit")
+    parser.addoption("--draw", metavar="SEED", help="draw cases by this seed instead of the commit")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MACHINE] = Machine()
+    config.stash[SEED] = config.getoption("--draw") or commit(config.rootpath)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return "draw: every case" if config.getoption("--whole") else f"draw: {config.stash[SEED]} (--whole for every case)"
+
+
+@pytest.hookimpl(trylast=True)  # what -k or a node id did not name is no longer there
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the cases that are not drawn."""
+    if config.getoption("--whole"):
+        return
+    cases = [case for item in items if (case := _case(item)) is not None]
+    out = left_out(cases, config.stash[SEED])
+    reason = f"not drawn by seed {config.stash[SEED]}; --whole plays every case"
+    for item in items:
+        if item.nodeid in out:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _case(item: pytest.Item) -> Case | None:
+    mark = item.get_closest_marker("drawn")
+    if mark is None or not isinstance(item, pytest.Function):
+        return None
+    test = item.nodeid.partition("[")[0]
+    family = family_of(test, item.callspec.params, **mark.kwargs)
+    return Case(name=item.nodeid, family=family, count=mark.args[0])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

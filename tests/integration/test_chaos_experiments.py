@@ -79,6 +79,7 @@ ONE_OF_EACH_KIND = {named.fault.kind: named.name for named in reversed(faults_of
 """The first of the catalogue; `stages verify` plays them all."""
 
 
+@pytest.mark.drawn(4)
 @pytest.mark.parametrize("name", sorted(ONE_OF_EACH_KIND.values()))
 def test_the_blast_radius_is_no_larger_than_predicted_and_every_operation_recovers(
     driver, home, tmp_path, name

@@ -47,6 +47,7 @@ OF_MESH = (
 """One of each class, and of each part of a mesh."""
 
 
+@pytest.mark.drawn(5)
 @pytest.mark.parametrize("name", OF_MESH)
 def test_between_clusters_the_blast_radius_is_no_larger_than_predicted_either(driver, home, tmp_path, name) -> None:
     plays_as_predicted(driver, home, "mesh", name, tmp_path)

@@ -33,6 +33,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosDriver]:
 OF_MESSAGES = sorted({named.name for named in faults_of(ASYNC)} - {named.name for named in faults_of(SYNC)})
 
 
+@pytest.mark.drawn(3)
 @pytest.mark.parametrize("name", ["payments-killed", *OF_MESSAGES])
 def test_where_messages_are_sent_the_blast_radius_is_no_larger_than_predicted_either(
     driver, home, tmp_path, name
