@@ -2,35 +2,30 @@
 
 Tests of real processes judge what happened within seconds. Where the machine stood still meanwhile (a busy host, a
 stolen core), a failure says nothing about the code: such a test is run again with fresh fixtures, at most twice. On a
-machine that kept going, three tests of a run may fail once; whatever fails again, or is the fourth, stands. The summary
-names every test that was run again, with what it had said: nothing that was seen is lost.
+machine that kept going, three tests of a run may fail once; whatever fails again, or is the fourth, stands. Only where
+the suite itself says each time that the machine left it undecided, and the witness agrees, is the test skipped. The
+summary names every test that was run again, with what it had said: nothing that was seen is lost.
 
 `tests.parts` says what `make test` runs beside what, `tests.drawing` which cases of long families are played.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from loadtests.heartbeat import cores, history_file
-from stages.history import Stall, read
+from suite.testing.judged import Undecided
 from suite.testing.user import User, wait_until
 from tests.drawing import Case, commit, family_of, left_out
+from tests.machine import STALL_S, Machine
 
 TIMED = {"contract", "integration", "e2e", "broken"}
 """Folders whose tests depend on real time."""
-
-STALL_S = 0.15
-"""Half of the shortest timeout that a service under test has."""
 
 AGAIN = 2
 
@@ -41,51 +36,10 @@ SAID_MAX = 1500
 """Characters of a failure that the summary keeps; its end says what was wrong."""
 
 
-class Machine:
-    """Says for how long the machine stood still, by a heartbeat on each core."""
-
-    def __init__(self) -> None:
-        self._directory = TemporaryDirectory(prefix="heartbeat-")
-        self._beating: subprocess.Popen[bytes] | None = None
-        self.again: list[str] = []
-        """Tests that were run again, why, and how they had failed."""
-        self.once: list[str] = []
-        """Those of them that failed on a machine that kept going."""
-        self.fixtures_of: Path | None = None
-        """The module whose shared fixtures are up, ..."""
-        self.fixtures_ns = 0
-        """... and since when: what happened to them then shows in every test that follows."""
-
-    def start(self) -> None:
-        """Begin to watch; may be repeated."""
-        if self._beating is None:
-            words = [sys.executable, "-m", "loadtests.heartbeat", "--directory", self._directory.name]
-            self._beating = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            assert self._beating.stdout is not None
-            self._beating.stdout.readline()
-
-    def stood_still_s(self, since_ns: int) -> float:
-        """The longest stall of a core since then, seconds; 0 if there was none."""
-        found = [0.0]
-        for core in cores():
-            file = history_file(Path(self._directory.name), core)
-            if file.exists():
-                with file.open() as lines:
-                    stalls = [r for r in read(lines) if isinstance(r, Stall) and r.end_ns > since_ns]
-                found += [(stall.end_ns - stall.start_ns) / 1e9 for stall in stalls]
-        return max(found)
-
-    def stop(self) -> None:
-        if self._beating is not None:
-            for pipe in (self._beating.stdin, self._beating.stdout):
-                assert pipe is not None
-                pipe.close()
-            self._beating.wait()
-        self._directory.cleanup()
-
-
 MACHINE = pytest.StashKey[Machine]()
 SEED = pytest.StashKey[str]()
+UNDECIDED = pytest.StashKey[str]()
+"""What the last try of a test said when it raised Undecided, else ''."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -138,11 +92,16 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     for left in reversed(range(AGAIN + 1)):
         if machine.fixtures_of != item.path:
             machine.fixtures_of, machine.fixtures_ns = item.path, time.monotonic_ns()
+        item.stash[UNDECIDED] = ""
         reports = runtestprotocol(item, nextitem=nextitem, log=False)
-        failed = any(report.failed for report in reports)
-        if not failed or not left:
+        if not any(report.failed for report in reports):
             break
-        if (stall_s := machine.stood_still_s(machine.fixtures_ns)) >= STALL_S:
+        stall_s = machine.stood_still_s(machine.fixtures_ns)
+        if not left:
+            if item.stash[UNDECIDED] and stall_s >= STALL_S:
+                _skip(item, reports)
+            break
+        if stall_s >= STALL_S:
             why = f"the machine stood still for {stall_s:.2f} s"
         elif item.nodeid in machine.once or len(machine.once) == ONCE_MAX:
             break
@@ -157,6 +116,25 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    if call.excinfo is not None and call.excinfo.errisinstance(Undecided):
+        item.stash[UNDECIDED] = str(call.excinfo.value)
+    return (yield)
+
+
+def _skip(item: pytest.Item, reports: Sequence[pytest.TestReport]) -> None:
+    """Make a skip, which is counted and named, of what was left undecided each time."""
+    path, line, _ = item.location
+    for report in reports:
+        if report.failed and report.when == "call":
+            report.outcome = "skipped"
+            why = f"Skipped: the machine left it undecided {AGAIN + 1} times: {item.stash[UNDECIDED]}"
+            report.longrepr = (path, line or 0, why)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,4 +1,5 @@
-"""What do tests of whole runs ask of a verdict? The run itself, and a part of its document by name."""
+"""What do tests of whole runs ask of a verdict? The run itself, a part of its document by name, and whether the machine
+let it be decided."""
 
 from __future__ import annotations
 
@@ -9,6 +10,19 @@ from typing import Any
 from suite.testing.user import User
 
 EXIT_OF = {"valid": 0, "invalid": 1, "unknown": 2}
+
+
+class Undecided(AssertionError):
+    """The machine stood still too often for what a test asks: no evidence for the code, and none against it."""
+
+
+def decided(because: str) -> None:
+    """Raise Undecided where a reason for `unknown` says that too much lay near a stall of the machine.
+
+    `tests/conftest.py` runs such a test again, and believes it only if its own witness saw stalls too.
+    """
+    if "near a stall" in " ".join(because.split()):
+        raise Undecided(because)
 
 
 def verdict_of(user: User, directory: Path, *words: str, timeout_s: float = 600) -> dict[str, Any]:
