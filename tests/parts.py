@@ -32,7 +32,7 @@ from loadtests.lifeline import end_with_parent
 
 ALONE = ("tests/broken", "tests/e2e")
 BESIDE = ("tests/unit",)
-LAST = ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder", "tests/contract", "tests/integration")
+LAST = ("--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reorder", "tests/contract", "tests/integration")
 
 NOTHING_SELECTED = 5
 """pytest's exit status where -k or -m left nothing of a part."""
