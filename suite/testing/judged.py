@@ -16,13 +16,18 @@ class Undecided(AssertionError):
     """The machine stood still too often for what a test asks: no evidence for the code, and none against it."""
 
 
-def decided(because: str) -> None:
-    """Raise Undecided where a reason for `unknown` says that too much lay near a stall of the machine.
+def decided(found: dict[str, Any], part: dict[str, Any] | None = None) -> None:
+    """Raise Undecided where stalls of the machine left a part of a verdict unknown, or ended a stage before its time.
 
     `tests/conftest.py` runs such a test again, and believes it only if its own witness saw stalls too.
     """
-    if "near a stall" in " ".join(because.split()):
-        raise Undecided(because)
+    if part is not None and part["verdict"] != "unknown":
+        return
+    said = part["because"] if part is not None else ""
+    if any(stage["because"] for stage in found["stages"].values()):
+        said += f"\n{shortcomings(found)}"
+    if "near a stall" in said:
+        raise Undecided(said)
 
 
 def verdict_of(user: User, directory: Path, *words: str, timeout_s: float = 600) -> dict[str, Any]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from suite.testing.judged import Undecided, decided
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +20,7 @@ Machine.stood_still_s = lambda self, since_ns: {stall_s}
 
 TEST = """
 from pathlib import Path
-from suite.testing.judged import Undecided, decided
+from suite.testing.judged import Undecided
 
 TRIES = Path(__file__).with_name("tries")
 
@@ -28,10 +31,42 @@ def test_one():
 """
 
 GOOD_THE_SECOND_TIME = "assert tries == 1"
-UNDECIDED = "decided('60 of 70 requests lie near a stall: too many')"
+UNDECIDED = "raise Undecided('60 of 70 requests lie near a stall')"
 WRONG = "assert False, 'wrong'"
 WRONG_AT_LAST = f"assert tries != 2, 'wrong'; {UNDECIDED}"
-OPEN_FOR_ANOTHER_REASON = "decided('the fault did not bite'); assert False, 'open'"
+
+STALLED = {"verdict": "unknown", "because": "60 of 70 requests lie near a stall"}
+NOT_BITTEN = {"verdict": "unknown", "because": "the fault did not bite"}
+BROKEN = {"verdict": "invalid", "because": "7 of 9 requests failed"}
+
+
+def verdict(*cells: dict[str, str], because: str = "") -> dict[str, Any]:
+    """As much of a verdict.json as is asked for."""
+    stage = {"operations": {}, "completions": {}, "matrix": [*cells], "pooled": [], "checks": [], "because": because}
+    return {"stages": {"sync": stage}}
+
+
+@pytest.mark.parametrize(
+    ("found", "part", "open_"),
+    [
+        (verdict(STALLED), STALLED, True),
+        (verdict(STALLED, BROKEN), BROKEN, False),
+        (verdict(STALLED, NOT_BITTEN), NOT_BITTEN, False),
+        (verdict(STALLED, NOT_BITTEN, because="a fault was not reached"), NOT_BITTEN, True),
+        (verdict(STALLED, BROKEN, because="a fault was not reached"), BROKEN, False),
+        (verdict(NOT_BITTEN, because="a fault was not reached"), NOT_BITTEN, False),
+        (verdict(STALLED), None, False),
+        (verdict(STALLED, because="a fault was not reached"), None, True),
+    ],
+)
+def test_a_verdict_is_left_open_by_the_machine_where_stalls_are_the_reason(
+    found: dict[str, Any], part: dict[str, str] | None, open_: bool
+) -> None:
+    if open_:
+        with pytest.raises(Undecided, match="near a stall"):
+            decided(found, part)
+    else:
+        decided(found, part)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +79,6 @@ OPEN_FOR_ANOTHER_REASON = "decided('the fault did not bite'); assert False, 'ope
         (UNDECIDED, 0.2, 3, "1 skipped"),
         (UNDECIDED, 0.0, 2, "1 failed"),
         (WRONG_AT_LAST, 0.2, 3, "1 failed"),
-        (OPEN_FOR_ANOTHER_REASON, 0.2, 3, "1 failed"),
     ],
 )
 def test_how_often_a_test_is_tried_and_what_comes_of_it(
