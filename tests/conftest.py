@@ -38,8 +38,8 @@ SAID_MAX = 1500
 
 MACHINE = pytest.StashKey[Machine]()
 SEED = pytest.StashKey[str]()
-UNDECIDED = pytest.StashKey[str]()
-"""What the last try of a test said when it raised Undecided, else ''."""
+UNDECIDED = pytest.StashKey[list[str]]()
+"""What the tries of a test said that raised Undecided."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -89,16 +89,16 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     machine = item.config.stash[MACHINE]
     machine.start()
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    undecided = item.stash[UNDECIDED] = []
     for left in reversed(range(AGAIN + 1)):
         if machine.fixtures_of != item.path:
             machine.fixtures_of, machine.fixtures_ns = item.path, time.monotonic_ns()
-        item.stash[UNDECIDED] = ""
         reports = runtestprotocol(item, nextitem=nextitem, log=False)
         if not any(report.failed for report in reports):
             break
         stall_s = machine.stood_still_s(machine.fixtures_ns)
         if not left:
-            if item.stash[UNDECIDED] and stall_s >= STALL_S:
+            if len(undecided) > AGAIN and stall_s >= STALL_S:
                 _skip(item, reports)
             break
         if stall_s >= STALL_S:
@@ -122,8 +122,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    if call.excinfo is not None and call.excinfo.errisinstance(Undecided):
-        item.stash[UNDECIDED] = str(call.excinfo.value)
+    if UNDECIDED in item.stash and call.excinfo is not None and call.excinfo.errisinstance(Undecided):
+        item.stash[UNDECIDED].append(str(call.excinfo.value))
     return (yield)
 
 
@@ -133,7 +133,7 @@ def _skip(item: pytest.Item, reports: Sequence[pytest.TestReport]) -> None:
     for report in reports:
         if report.failed and report.when == "call":
             report.outcome = "skipped"
-            why = f"Skipped: the machine left it undecided {AGAIN + 1} times: {item.stash[UNDECIDED]}"
+            why = f"Skipped: the machine left it undecided {AGAIN + 1} times: {item.stash[UNDECIDED][-1]}"
             report.longrepr = (path, line or 0, why)
 
 

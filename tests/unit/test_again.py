@@ -33,6 +33,7 @@ def test_one():
 GOOD_THE_SECOND_TIME = "assert tries == 1"
 UNDECIDED = "raise Undecided('60 of 70 requests lie near a stall')"
 WRONG = "assert False, 'wrong'"
+WRONG_AT_FIRST = f"assert tries != 0, 'wrong'; {UNDECIDED}"
 WRONG_AT_LAST = f"assert tries != 2, 'wrong'; {UNDECIDED}"
 
 STALLED = {"verdict": "unknown", "because": "60 of 70 requests lie near a stall"}
@@ -78,6 +79,7 @@ def test_a_verdict_is_left_open_by_the_machine_where_stalls_are_the_reason(
         (WRONG, 0.0, 2, "1 failed"),
         (UNDECIDED, 0.2, 3, "1 skipped"),
         (UNDECIDED, 0.0, 2, "1 failed"),
+        (WRONG_AT_FIRST, 0.2, 3, "1 failed"),
         (WRONG_AT_LAST, 0.2, 3, "1 failed"),
     ],
 )
