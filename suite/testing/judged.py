@@ -26,8 +26,13 @@ def decided(found: dict[str, Any], part: dict[str, Any] | None = None) -> None:
     said = part["because"] if part is not None else ""
     if any(stage["because"] for stage in found["stages"].values()):
         said += f"\n{shortcomings(found)}"
-    if "near a stall" in said:
+    if names_stalls(said):
         raise Undecided(said)
+
+
+def names_stalls(said: str) -> bool:
+    """Whether a reason, wrapped or not, is that too much lay near a stall of the machine."""
+    return "near a stall" in " ".join(said.split())
 
 
 def verdict_of(user: User, directory: Path, *words: str, timeout_s: float = 600) -> dict[str, Any]:

@@ -10,15 +10,13 @@ from pathlib import Path
 import pytest
 
 from stages.history import Invocation, read
+from suite.testing.judged import names_stalls
 from suite.testing.user import User, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 LEASE_S = 15
 """A fault whose runner died is undone after at most this long."""
-
-DECIDED_OR_OPEN = (0, 2)
-"""A machine that stalls leaves it undecided, but nothing may be worse than promised or predicted."""
 
 
 def fault_is_on(user: User) -> bool:
@@ -70,7 +68,8 @@ def test_a_running_deployment_is_used_by_every_tool_and_left_running(user: User,
     user.json("up", "sync", "--name", "two")
     assert [d["name"] for d in user.json("status")["deployments"]] == ["one", "two"]
     load = user.run("load", "--use", "two", "--seconds", "3")
-    assert load.returncode in DECIDED_OR_OPEN, load.stdout + load.stderr
+    left_open = load.returncode == 2 and names_stalls(load.stdout)
+    assert load.returncode == 0 or left_open, load.stdout + load.stderr
     user.json("down", "two")
 
     edge = user.json("status", "one")["deployments"][0]["edge"]
@@ -100,6 +99,7 @@ def test_a_running_deployment_is_used_by_every_tool_and_left_running(user: User,
     done = user.run(
         "verify", "sync", "--use", "one", "--quick", "--faults", "email-killed", "--out", str(tmp_path / "r")
     )
-    assert done.returncode in DECIDED_OR_OPEN, done.stdout + done.stderr
+    # a machine that stalls leaves it undecided, but nothing may be worse than predicted
+    assert done.returncode in (0, 2), done.stdout + done.stderr
     assert [d["name"] for d in user.json("status")["deployments"]] == ["one"]
     assert "order" in user.run("logs", "orders", "-n", "5").stdout
